@@ -1,0 +1,45 @@
+"""Everything histoquant raises on purpose.
+
+::
+
+    HistoquantError
+    ├── SlideError          a slide cannot be opened, read, or trusted
+    │   └── ScaleError      its microns per pixel are missing, absurd or unequal
+    ├── StainError          colours that cannot be separated (no glass, degenerate vectors)
+    ├── SettingsError       a setting is unknown or out of range
+    ├── ManifestError       rows of a manifest that cannot be used, all of them at once
+    └── ResultError         a results directory that is missing, locked or damaged
+
+A message says what was found, where, and what to do next. The command line prints it
+without a traceback and exits with 2 (usage, input) or 1 (a slide of several failed).
+"""
+
+from __future__ import annotations
+
+
+class HistoquantError(Exception):
+    """Base of every error raised on purpose by histoquant."""
+
+
+class SlideError(HistoquantError):
+    """A slide that cannot be opened, read or trusted."""
+
+
+class ScaleError(SlideError):
+    """A slide whose microns per pixel are missing, absurd or unequal in x and y."""
+
+
+class StainError(HistoquantError):
+    """Colours that cannot be separated, such as a slide without glass to take white from."""
+
+
+class SettingsError(HistoquantError):
+    """A setting that does not exist or is out of range."""
+
+
+class ManifestError(HistoquantError):
+    """A manifest with rows that cannot be used; the message lists all of them."""
+
+
+class ResultError(HistoquantError):
+    """A results directory that is missing, locked or damaged."""

@@ -1,0 +1,369 @@
+"""The dermal-epidermal junction: ordered polylines in um whose dermal side is known.
+
+Everything else is measured against this line: depth of nuclei, the basal layer, the papillary
+band, collagen VII, epidermal thickness, rete ridges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+from scipy.ndimage import binary_dilation, gaussian_filter1d, map_coordinates
+from scipy.spatial import cKDTree
+from skimage.measure import find_contours
+
+from histoquant.anatomy import DERMIS, EPIDERMIS, Compartments
+from histoquant.settings import AnatomySettings, JunctionSettings
+
+Points = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float64]
+
+_BRIDGE_UM = 40.0  # a border that faces a cleft this short still is junction
+_BORDER_PX = 2.0
+_LOOK_UM = 20.0
+_MIN_DERMAL_SHARE, _END_DERMAL_SHARE = 0.5, 0.1
+_END_VERTICES = 16  # some 25 um: at a cut edge glass cuts the view of dermis short
+_NORMAL_SIGMA = 4.0  # vertices, about one pixel apart
+
+
+@dataclass(frozen=True, eq=False)
+class Stretch:
+    """One unbroken stretch of junction.
+
+    Attributes
+    ----------
+    points_um
+        float64 (n, 2), (y, x), evenly spaced. Walking along it with the picture's y axis
+        pointing down, dermis lies to the right.
+    excluded
+        bool (n,): vertices that are found but not measured.
+    course_um
+        float64 (n, 2): the same vertices on the smooth course that ridges and papillae swing
+        about.
+    exclusion
+        Why the excluded vertices are.
+    """
+
+    points_um: Points
+    excluded: Mask
+    course_um: Points
+    exclusion: str = "within the cut edge"
+
+    def __post_init__(self) -> None:
+        if self.points_um.ndim != 2 or self.points_um.shape[1] != 2 or len(self.points_um) < 2:
+            raise ValueError(f"a stretch needs (n >= 2, 2) points, found {self.points_um.shape}")
+        count = len(self.points_um)
+        if self.excluded.shape != (count,) or self.course_um.shape != (count, 2):
+            raise ValueError(
+                f"{count} points, but exclusions {self.excluded.shape}, "
+                f"course {self.course_um.shape}"
+            )
+
+    @cached_property
+    def arc_um(self) -> Floats:
+        """Arc length at every vertex, in um, from 0."""
+        steps = np.hypot(*np.diff(self.points_um, axis=0).T)
+        return np.concatenate([[0.0], np.cumsum(steps)])
+
+    @property
+    def length_um(self) -> float:
+        """Length of the whole stretch."""
+        return float(self.arc_um[-1])
+
+    @property
+    def measured_length_um(self) -> float:
+        """Length of its segments with neither end excluded."""
+        kept = ~self.excluded
+        return float(np.diff(self.arc_um)[kept[1:] & kept[:-1]].sum())
+
+    @cached_property
+    def normals(self) -> Points:
+        """Unit normals (n, 2), (y, x), pointing into the dermis."""
+        return right_normals(self.points_um)
+
+    @cached_property
+    def undulation_um(self) -> Floats:
+        """How far each vertex lies towards the dermis of the smooth course, in um."""
+        across = right_normals(self.course_um)
+        return cast(Floats, ((self.points_um - self.course_um) * across).sum(axis=1))
+
+
+@dataclass(frozen=True, eq=False)
+class Located:
+    """Where points lie relative to the junction; arrays of n, NaN without a junction.
+
+    Attributes
+    ----------
+    depth_um
+        Signed distance to the line, positive towards the dermis.
+    excluded
+        Whether they lie over or under junction that is not measured, seen from its smooth
+        course: so surface, epidermis and nuclei end on one line across the skin.
+    """
+
+    depth_um: Floats
+    excluded: Mask
+
+
+@dataclass(frozen=True, eq=False)
+class Junction:
+    """All stretches of junction on a slide, the longest first.
+
+    Attributes
+    ----------
+    reason
+        Why there is none; empty when there is.
+    """
+
+    stretches: tuple[Stretch, ...]
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.stretches and not self.reason:
+            raise ValueError("a junction without stretches needs a reason")
+
+    @property
+    def length_um(self) -> float:
+        """Length of everything found, NaN without a junction."""
+        return sum(s.length_um for s in self.stretches) if self.stretches else float("nan")
+
+    @property
+    def measured_length_um(self) -> float:
+        """Length less what is excluded, NaN without a junction."""
+        if not self.stretches:
+            return float("nan")
+        return sum(s.measured_length_um for s in self.stretches)
+
+    def depth_um(self, points_um: Points) -> Floats:
+        """Signed distance of (n, 2) points (y, x) in um to the line, positive in the dermis."""
+        return self.locate(points_um).depth_um
+
+    def locate(self, points_um: Points) -> Located:
+        """Signed distance of (n, 2) points in um, and whether the line is excluded there."""
+        points = np.asarray(points_um, np.float64).reshape(-1, 2)
+        if not self.stretches:
+            return Located(np.full(len(points), np.nan), np.zeros(len(points), bool))
+        vertices, normals, tree = self._index
+        nearest = np.asarray(tree.query(points)[1], np.int64)
+        offset = points - vertices[nearest]
+        side = np.where((offset * normals[nearest]).sum(axis=1) >= 0, 1.0, -1.0)
+        excluded, course = self._course_index
+        return Located(side * self._distance(points, nearest), excluded[course.query(points)[1]])
+
+    def _distance(self, points: Points, nearest: npt.NDArray[np.int64]) -> Floats:
+        """Distance to the two segments that meet at each point's nearest vertex."""
+        vertices = self._index[0]
+        best: Floats = np.hypot(*(points - vertices[nearest]).T)
+        starts = self._stretch_of
+        for neighbour in (-1, 1):
+            other = np.clip(nearest + neighbour, 0, len(vertices) - 1)
+            other = np.where(starts[other] == starts[nearest], other, nearest)
+            best = np.minimum(best, _segment_distance(points, vertices[nearest], vertices[other]))
+        return best
+
+    @cached_property
+    def _index(self) -> tuple[Points, Points, cKDTree]:
+        vertices = np.concatenate([s.points_um for s in self.stretches])
+        normals = np.concatenate([s.normals for s in self.stretches])
+        return vertices, normals, cKDTree(vertices)
+
+    @cached_property
+    def _course_index(self) -> tuple[Mask, cKDTree]:
+        excluded = np.concatenate([s.excluded for s in self.stretches])
+        return excluded, cKDTree(np.concatenate([s.course_um for s in self.stretches]))
+
+    @cached_property
+    def _stretch_of(self) -> npt.NDArray[np.int64]:
+        return np.repeat(np.arange(len(self.stretches)), [len(s.excluded) for s in self.stretches])
+
+
+def trace_junction(
+    compartments: Compartments, settings: JunctionSettings, anatomy: AnatomySettings
+) -> Junction:
+    """Follow the border between surface epidermis and dermis.
+
+    Returns
+    -------
+    Junction, resampled at `settings.step_um` and smoothed along the arc by
+    `settings.smoothing_um`; open where the epidermis ends. Vertices within
+    `anatomy.cut_edge_um` of such an end are excluded.
+    """
+    if not compartments.has_epidermis:
+        return Junction((), compartments.reason)
+    stretches = []
+    for line in _borders(compartments, facing_dermis=True):
+        smooth = smooth_line(line, settings.step_um, settings.smoothing_um)
+        if smooth is None or _length(smooth) < settings.min_length_um:
+            continue
+        oriented = _dermis_right(smooth, compartments)
+        course = _smooth(oriented, settings.chord_um / settings.step_um)
+        stretches.append(Stretch(oriented, _near_ends(oriented, anatomy.cut_edge_um), course))
+    if not stretches:
+        return Junction(
+            (),
+            "no junction found: the epidermis borders on dermis for less than "
+            f"{settings.min_length_um:g} um at a stretch",
+        )
+    return Junction(tuple(sorted(stretches, key=lambda s: -s.length_um)))
+
+
+def smooth_line(points_um: Points, step_um: float, sigma_um: float) -> Points | None:
+    """Resample an open line evenly and smooth it along its arc; its ends stay where they are.
+
+    Parameters
+    ----------
+    points_um
+        (n, 2) in um.
+
+    Returns
+    -------
+    (m, 2) points `step_um` apart, or None when the line is shorter than three steps.
+    """
+    fine = resample(points_um, step_um / 2)
+    if fine is None:
+        return None
+    return resample(_smooth(fine, sigma_um / (step_um / 2)), step_um)
+
+
+def _smooth(points: Points, sigma: float) -> Points:
+    """Gaussian smoothing along an open line (sigma in vertices) that keeps its ends in place."""
+    pad = min(len(points) - 1, int(np.ceil(4 * sigma)))
+    # Reflecting through the end points leaves the ends and the direction there unbent.
+    padded = np.pad(points, ((pad, pad), (0, 0)), mode="reflect", reflect_type="odd")
+    return gaussian_filter1d(padded, sigma, axis=0)[pad : pad + len(points)]
+
+
+def right_normals(line: Points) -> Points:
+    """Unit normals (n, 2), (y, x), to the right of a line walked with y pointing down."""
+    tangent = np.gradient(line, axis=0)
+    tangent /= np.maximum(np.hypot(*tangent.T), 1e-12)[:, None]
+    return np.column_stack([tangent[:, 1], -tangent[:, 0]])
+
+
+def resample(points: Points, step: float) -> Points | None:
+    """Points evenly spaced by about `step` along a polyline; None below three steps."""
+    steps = np.hypot(*np.diff(points, axis=0).T)
+    arc = np.concatenate([[0.0], np.cumsum(steps)])
+    if len(points) < 2 or arc[-1] < 3 * step:
+        return None
+    at = np.linspace(0, arc[-1], round(arc[-1] / step) + 1)
+    return np.column_stack([np.interp(at, arc, points[:, axis]) for axis in (0, 1)])
+
+
+def trace_surface(compartments: Compartments, smoothing_um: float) -> list[Points]:
+    """Follow the upper border of the viable epidermis, where it faces corneum or open glass.
+
+    Returns
+    -------
+    Lines (n, 2) in um, smoothed along the arc by `smoothing_um`; none without epidermis.
+    """
+    if not compartments.has_epidermis:
+        return []
+    lines = _borders(compartments, facing_dermis=False)
+    smooth = [smooth_line(line, smoothing_um / 2, smoothing_um) for line in lines]
+    return [line for line in smooth if line is not None]
+
+
+def _borders(compartments: Compartments, *, facing_dermis: bool) -> Iterator[Points]:
+    """Runs of the epidermis' outline within the picture, in um, that face dermis or do not."""
+    extent = np.array(compartments.labels.shape) - 1 - _BORDER_PX
+    for contour in find_contours(np.pad(compartments.score, 1, constant_values=-1), 0.0):
+        pixels = contour - 1  # the padding
+        if len(pixels) < 4:
+            continue
+        line_um = (pixels + 0.5) * compartments.mpp
+        inside = ((pixels > _BORDER_PX) & (pixels < extent)).all(axis=1)
+        share = _dermal_share(line_um, compartments)
+        dermal = binary_dilation(
+            share >= _MIN_DERMAL_SHARE,
+            iterations=_END_VERTICES,
+            mask=share >= _END_DERMAL_SHARE,
+        )
+        yield from _runs(line_um, (dermal == facing_dermis) & inside)
+
+
+def _dermal_share(outline_um: Points, compartments: Compartments) -> Floats:
+    """How much of the way outwards from an outline of epidermis is dermis (0-1).
+
+    The way is `_LOOK_UM` long, or ends where it meets epidermis again, as in a narrow papilla.
+    Thin rims of blurred tissue before glass thus do not count as dermis, narrow clefts do not
+    hide it.
+    """
+    smooth = gaussian_filter1d(outline_um, _NORMAL_SIGMA, axis=0, mode="nearest")
+    normals = right_normals(smooth)
+    step = compartments.mpp
+    ahead = sample(compartments.score, outline_um + 2 * step * normals, step)
+    behind = sample(compartments.score, outline_um - 2 * step * normals, step)
+    outwards = normals if np.median(ahead - behind) < 0 else -normals
+    distances = np.arange(2 * step, _LOOK_UM, step)
+    way = outline_um[:, None] + distances[:, None] * outwards[:, None]
+    codes = compartments.at(way.reshape(-1, 2)).reshape(way.shape[:2])
+    open_way = np.logical_and.accumulate(codes != EPIDERMIS, axis=1)
+    dermis = ((codes == DERMIS) & open_way).sum(axis=1)
+    return cast(Floats, dermis / np.maximum(open_way.sum(axis=1), 1))
+
+
+def _runs(line_um: Points, chosen: Mask) -> Iterator[Points]:
+    """Stretches of a line where `chosen` holds, short breaks bridged.
+
+    A closed line without a break runs around a papilla cut across, not along the surface.
+    """
+    closed = np.allclose(line_um[0], line_um[-1])
+    if not chosen.any() or (closed and chosen.all()):
+        return
+    if closed:
+        start = int(np.argmin(chosen))
+        line_um = np.roll(line_um[:-1], -start, axis=0)
+        chosen = np.roll(chosen[:-1], -start)
+    steps = np.hypot(*np.diff(line_um, axis=0).T)
+    arc = np.concatenate([[0.0], np.cumsum(steps)])
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], chosen, [False]]).astype(int)))
+    begin = None
+    for first, last in zip(edges[::2], edges[1::2] - 1, strict=True):
+        if begin is None:
+            begin, end = first, last
+        elif arc[first] - arc[end] <= _BRIDGE_UM:
+            end = last
+        else:
+            yield line_um[begin : end + 1]
+            begin, end = first, last
+    if begin is not None:
+        yield line_um[begin : end + 1]
+
+
+def _dermis_right(line_um: Points, compartments: Compartments) -> Points:
+    """The line, reversed if need be, so that epidermis lies to its left."""
+    votes, normals = 0, right_normals(line_um)
+    for side in (1, -1):
+        codes = compartments.at(line_um + side * 6.0 * normals)
+        votes += side * int((codes == EPIDERMIS).sum())
+    return line_um if votes <= 0 else line_um[::-1].copy()
+
+
+def _near_ends(line_um: Points, margin_um: float) -> Mask:
+    arc = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(line_um, axis=0).T))])
+    return cast(Mask, (arc < margin_um) | (arc > arc[-1] - margin_um))
+
+
+def _length(line_um: Points) -> float:
+    return float(np.hypot(*np.diff(line_um, axis=0).T).sum())
+
+
+def _segment_distance(points: Points, a: Points, b: Points) -> Floats:
+    """Distance of each point to its own segment a-b (a point where both are equal)."""
+    along = b - a
+    square = np.maximum((along**2).sum(axis=1), 1e-12)
+    t = np.clip(((points - a) * along).sum(axis=1) / square, 0, 1)
+    return cast(Floats, np.hypot(*(points - a - t[:, None] * along).T))
+
+
+def sample(image: npt.NDArray[np.float32], points_um: Points, mpp: float) -> Floats:
+    """Bilinear values of an image (h, w) at (..., 2) points (y, x) in um."""
+    pixels = np.moveaxis(np.asarray(points_um) / mpp - 0.5, -1, 0)
+    return cast(Floats, map_coordinates(image, pixels, order=1, mode="nearest"))

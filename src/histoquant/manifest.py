@@ -1,0 +1,271 @@
+"""The manifest of a study: one row per slide, every bad row reported at once."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import get_args
+
+from histoquant.errors import ManifestError
+from histoquant.settings import MARKERS, Settings, StainSettings
+
+REQUIRED = ("slide", "marker", "person", "site", "visit")
+OPTIONAL = ("section", "batch", "control", "mpp", "stains")
+CONTROLS = ("none", "negative", "positive")
+_PRESETS: tuple[str, ...] = get_args(StainSettings.model_fields["preset"].annotation)
+_DOUBLE_SUFFIXES = (".ome",)
+_LONGEST_ID = 80
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One slide to measure: a row of the manifest, or a slide on the command line.
+
+    Attributes
+    ----------
+    slide
+        The path as it was given; `path` is where it leads.
+    slide_id
+        Name of the slide in a results directory: the file's name made safe and unique.
+    marker, person, site, visit, section, batch, control
+        As in the manifest; empty where there is none.
+    mpp, stains
+        What overrides the file's um/px and the settings' stain set; empty for nothing.
+    row
+        Line of the manifest, 0 for none.
+    problem
+        Why the row cannot be used; empty when it can.
+    """
+
+    slide: str
+    path: Path
+    marker: str
+    slide_id: str = ""
+    person: str = ""
+    site: str = ""
+    visit: str = ""
+    section: str = ""
+    batch: str = ""
+    control: str = "none"
+    mpp: str = ""
+    stains: str = ""
+    row: int = 0
+    problem: str = ""
+
+    @property
+    def given_mpp(self) -> float | None:
+        """um/px that overrides the file's."""
+        return float(self.mpp) if self.mpp else None
+
+    def settings(self, common: Settings) -> Settings:
+        """The settings for this slide: `common` with the entry's stain set."""
+        if not self.stains or self.stains == common.stains.preset:
+            return common
+        return common.with_values([f'stains.preset="{self.stains}"'])
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A manifest as read: all its rows, usable or not, and the columns nobody reads."""
+
+    path: Path
+    entries: tuple[Entry, ...]
+    ignored: tuple[str, ...] = ()
+
+    @property
+    def usable(self) -> tuple[Entry, ...]:
+        """Rows that can be measured."""
+        return tuple(e for e in self.entries if not e.problem)
+
+    @property
+    def bad(self) -> tuple[Entry, ...]:
+        """Rows that cannot, each with its problem."""
+        return tuple(e for e in self.entries if e.problem)
+
+
+def read_manifest(path: Path | str) -> Manifest:
+    """Read and check a manifest; bad rows are in the result, each with its problem.
+
+    Raises
+    ------
+    ManifestError
+        When the file cannot be read, lacks a required column, or has no usable row.
+    """
+    path = Path(path)
+    header, rows = _read_rows(path)
+    missing = [name for name in REQUIRED if name not in header]
+    if missing:
+        raise ManifestError(
+            f"{path}: missing column(s) {', '.join(missing)}; found {', '.join(header) or 'none'}. "
+            f"A manifest has {', '.join(REQUIRED)} and may have {', '.join(OPTIONAL)}"
+        )
+    entries = with_ids(_mark_repeats([_entry(n, row, path.parent.absolute()) for n, row in rows]))
+    ignored = tuple(name for name in header if name not in REQUIRED + OPTIONAL)
+    manifest = Manifest(path, tuple(entries), ignored)
+    if not manifest.usable:
+        problems = describe_bad(manifest.bad) or "  it has a header and no rows"
+        raise ManifestError(f"{path}: no row can be used:\n{problems}")
+    return manifest
+
+
+def describe_bad(entries: Iterable[Entry]) -> str:
+    """One line per bad row: its line number, slide and problem."""
+    return "\n".join(f"  line {e.row}: {e.slide or '(no slide)'}: {e.problem}" for e in entries)
+
+
+def with_ids(entries: Iterable[Entry], taken: Mapping[str, str] | None = None) -> list[Entry]:
+    """`entries` with their `slide_id`: the file's name, with a digest where that is taken.
+
+    A name goes to the first entry that has it, so rows added at the end change no other's.
+    `taken` holds casefolded identifiers in use already, with the slide that has them.
+    """
+    used = dict(taken or {})
+    out = []
+    for entry in entries:
+        name = safe_name(entry.path)
+        identity = f"{entry.slide} {entry.marker}"
+        if used.get(name.casefold(), identity) != identity:
+            digest = hashlib.sha256(identity.encode()).hexdigest()
+            name = f"{name}-{digest[:8]}"
+        used[name.casefold()] = identity
+        out.append(replace(entry, slide_id=name))
+    return out
+
+
+def safe_name(path: Path) -> str:
+    """The file's name without suffixes, fit for a directory on any system."""
+    stem = path.stem
+    for suffix in _DOUBLE_SUFFIXES:
+        stem = stem.removesuffix(suffix)
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", stem).strip("._-")[:_LONGEST_ID] or "slide"
+
+
+def _read_rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """Header and (line number, row) pairs; cells are stripped, empty lines left out."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text), strict=True)
+        header = [name.strip() for name in next(reader, [])]
+        rows = [
+            (reader.line_num, _cells(header, cells))
+            for cells in reader
+            if any(cell.strip() for cell in cells)
+        ]
+    except OSError as error:
+        raise ManifestError(f"cannot read the manifest {path}: {error.strerror}") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ManifestError(f"{path} is not a CSV file in UTF-8: {error}") from None
+    repeated = sorted({name for name in header if header.count(name) > 1})
+    if repeated:
+        raise ManifestError(f"{path}: column(s) {', '.join(repeated)} appear more than once")
+    return header, rows
+
+
+def _delimiter(text: str) -> str:
+    """Comma, or what spreadsheets write instead of it in some countries."""
+    header = text.partition("\n")[0]
+    return max(",;\t", key=header.count)
+
+
+def _cells(header: list[str], cells: list[str]) -> dict[str, str]:
+    row = {name: cell.strip() for name, cell in zip(header, cells, strict=False)}
+    if any(cell.strip() for cell in cells[len(header) :]):
+        row[""] = f"{len(cells)} fields under {len(header)} columns (a comma in a name?)"
+    return row
+
+
+def _entry(line: int, row: Mapping[str, str], base: Path) -> Entry:
+    fields = {name: row.get(name, "") for name in REQUIRED + OPTIONAL}
+    fields["control"] = fields["control"] or "none"
+    path = base / Path(fields["slide"]).expanduser()
+    problems = "; ".join(_problems(fields, path) + ([row[""]] if "" in row else []))
+    return Entry(path=path, row=line, problem=problems, **fields)
+
+
+def _problems(fields: Mapping[str, str], path: Path) -> list[str]:
+    found = []
+    if not fields["slide"]:
+        found.append("the slide's path is empty")
+    elif not path.exists():
+        found.append(f"no such file: {path}")
+    if fields["marker"] not in MARKERS:
+        found.append(f"marker {fields['marker']!r} is not one of {', '.join(MARKERS)}")
+    if not fields["person"]:
+        found.append("person is empty")
+    if fields["control"] not in CONTROLS:
+        found.append(f"control {fields['control']!r} is not one of {', '.join(CONTROLS)}")
+    if fields["stains"] and fields["stains"] not in _PRESETS:
+        found.append(f"stains {fields['stains']!r} is not one of {', '.join(_PRESETS)}")
+    if fields["mpp"] and not _is_scale(fields["mpp"]):
+        found.append(f"mpp {fields['mpp']!r} is not a number of um/px above 0")
+    return found
+
+
+def _is_scale(text: str) -> bool:
+    try:
+        value = float(text)
+    except ValueError:
+        return False
+    return math.isfinite(value) and value > 0
+
+
+def _mark_repeats(entries: list[Entry]) -> list[Entry]:
+    """Mark slides that are listed twice for a marker.
+
+    A plain repeat of an earlier row is left out; where the rows name different samples, nobody
+    can tell which is right, and neither is used.
+    """
+    seen: dict[tuple[str, str], list[Entry]] = {}
+    for entry in entries:
+        if entry.slide:
+            seen.setdefault((str(entry.path.resolve()), entry.marker), []).append(entry)
+    problems: dict[int, str] = {}
+    for group in (g for g in seen.values() if len(g) > 1):
+        first = group[0]
+        lines = ", ".join(str(e.row) for e in group)
+        if len({(e.person, e.site, e.visit) for e in group}) > 1:
+            for entry in group:
+                problems[entry.row] = f"the same slide for different samples on lines {lines}"
+        else:
+            for entry in group[1:]:
+                problems[entry.row] = f"the same slide and marker as on line {first.row}"
+    return [_with_problem(e, problems.get(e.row, "")) for e in entries]
+
+
+def _with_problem(entry: Entry, problem: str) -> Entry:
+    return replace(entry, problem="; ".join(filter(None, [entry.problem, problem])))
+
+
+def slide_entries(
+    paths: Iterable[Path],
+    marker: str,
+    mpp: float | None = None,
+    known: Iterable[Mapping[str, str]] = (),
+) -> list[Entry]:
+    """Entries for slides given by hand, each once; those that are not there carry a problem.
+
+    Parameters
+    ----------
+    paths, marker, mpp
+        The slides, what to measure on them, and um/px that overrides the files'.
+    known
+        Rows of the directory's ledger: their identifiers stay theirs.
+    """
+    entries = {
+        (path.resolve(), marker): Entry(
+            slide=str(path),
+            path=path.absolute(),
+            marker=marker,
+            mpp="" if mpp is None else repr(mpp),
+            problem="" if path.exists() else f"no such file: {path}",
+        )
+        for path in paths
+    }
+    taken = {row["slide_id"].casefold(): f"{row['slide']} {row['marker']}" for row in known}
+    return with_ids(entries.values(), taken)

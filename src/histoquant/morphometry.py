@@ -1,0 +1,151 @@
+"""What the junction gives for free: thickness, undulation, rete ridges, and its bins."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy.signal import find_peaks
+
+from histoquant.anatomy import (
+    ADNEXA,
+    DERMIS,
+    EPIDERMIS,
+    STRATUM_CORNEUM,
+    Compartments,
+)
+from histoquant.junction import Junction, Stretch, trace_surface
+from histoquant.settings import JunctionSettings, Settings
+
+Floats = npt.NDArray[np.float64]
+
+_SURFACE_SMOOTHING_UM = 10.0  # about one cell: follows the skin, not single squames
+RIDGE, PAPILLA, FLANK = "ridge", "papilla", "flank"
+_WHOLE = (STRATUM_CORNEUM, EPIDERMIS, DERMIS, ADNEXA)
+
+
+def measure_morphometry(
+    compartments: Compartments, junction: Junction, settings: Settings
+) -> tuple[dict[str, object], dict[str, str]]:
+    """Lengths, areas, thickness and rete ridges of one slide.
+
+    Viable epidermal thickness is area over surface length (Turin 2018). All but
+    `dej_length_mm`, `tissue_area_mm2` and `excluded_area_mm2` leave out what lies nearest to
+    excluded junction.
+
+    Returns
+    -------
+    summary
+        By column name; NaN where missing.
+    reasons
+        Why, for each missing figure.
+    """
+    epidermis_um2, excluded_um2 = _epidermis_areas(compartments, junction)
+    surface_um = _surface_length(compartments, junction)
+    heights = np.concatenate([ridge_heights(s, settings.junction) for s in junction.stretches])\
+        if junction.stretches else np.empty(0)  # fmt: skip
+    measured_um = junction.measured_length_um
+    summary: dict[str, object] = {
+        "dej_length_mm": junction.length_um / 1e3,
+        "measured_length_mm": measured_um / 1e3,
+        "surface_length_mm": surface_um / 1e3,
+        "epidermis_thickness_um_mean": epidermis_um2 / surface_um,
+        "interdigitation_index": measured_um / surface_um,
+        "ridges_per_mm": len(heights) / (surface_um / 1e3),
+        "ridge_height_um_median": float(np.median(heights)) if len(heights) else float("nan"),
+        "tissue_area_mm2": compartments.area_mm2(*_WHOLE),
+        "excluded_area_mm2": excluded_um2 / 1e6 + compartments.area_mm2(ADNEXA),
+    }
+    why = junction.reason or "no skin surface lies over the measured junction"
+    reasons = {name: why for name, value in summary.items() if np.isnan(value)}  # type: ignore[call-overload]
+    if junction.stretches and not len(heights):
+        reasons["ridge_height_um_median"] = (
+            f"no rete ridge reaches {settings.junction.min_ridge_um:g} um"
+        )
+    return summary, reasons
+
+
+def junction_bins(junction: Junction, mpp: float, settings: Settings) -> pd.DataFrame:
+    """Cut the junction into bins of `settings.collagen7.bin_um` along its arc.
+
+    A bin's `feature` is ridge or papilla where the line lies more than half
+    `junction.min_ridge_um` below or above its own smooth course, flank in between.
+
+    Parameters
+    ----------
+    mpp
+        Size of a level-0 pixel in um.
+
+    Returns
+    -------
+    One row a bin: the geometric columns of ``junction.parquet``.
+    """
+    frames = [
+        _bins(number, stretch, mpp, settings) for number, stretch in enumerate(junction.stretches)
+    ]
+    if not frames:
+        return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in _BIN_COLUMNS.items()})
+    table = pd.concat(frames, ignore_index=True)
+    table.insert(0, "bin", np.arange(len(table), dtype=np.int64))
+    return table
+
+
+def ridge_heights(stretch: Stretch, settings: JunctionSettings) -> Floats:
+    """Heights (um) of the rete ridges of one stretch above the papillae beside them."""
+    peaks, properties = find_peaks(stretch.undulation_um, prominence=settings.min_ridge_um)
+    return np.asarray(properties["prominences"][~stretch.excluded[peaks]], np.float64)
+
+
+_BIN_COLUMNS = {
+    "bin": "int64",
+    "stretch": "int64",
+    "arc_start_um": "float64",
+    "arc_end_um": "float64",
+    "x_px": "float64",
+    "y_px": "float64",
+    "feature": "object",
+    "excluded": "bool",
+    "exclusion_reason": "object",
+}
+
+
+def _bins(number: int, stretch: Stretch, mpp: float, settings: Settings) -> pd.DataFrame:
+    size = settings.collagen7.bin_um
+    count = max(1, int(stretch.length_um // size))  # a last part of a bin is left out
+    start = np.arange(count) * size
+    middle = start + size / 2
+    offset = np.interp(middle, stretch.arc_um, stretch.undulation_um)
+    half = settings.junction.min_ridge_um / 2
+    excluded = np.interp(middle, stretch.arc_um, stretch.excluded.astype(float)) > 0
+    return pd.DataFrame(
+        {
+            "stretch": np.full(count, number, np.int64),
+            "arc_start_um": start,
+            "arc_end_um": start + size,
+            "x_px": np.interp(middle, stretch.arc_um, stretch.points_um[:, 1]) / mpp,
+            "y_px": np.interp(middle, stretch.arc_um, stretch.points_um[:, 0]) / mpp,
+            "feature": np.select([offset > half, offset < -half], [RIDGE, PAPILLA], FLANK),
+            "excluded": excluded,
+            "exclusion_reason": np.where(excluded, stretch.exclusion, ""),
+        }
+    )
+
+
+def _surface_length(compartments: Compartments, junction: Junction) -> float:
+    """Length (um) of the surface that lies over measured junction; NaN without any."""
+    total = 0.0
+    for line in trace_surface(compartments, _SURFACE_SMOOTHING_UM) if junction.stretches else ():
+        kept = ~junction.locate(line).excluded
+        steps = np.hypot(*np.diff(line, axis=0).T)
+        total += float(steps[kept[1:] & kept[:-1]].sum())
+    return total or float("nan")
+
+
+def _epidermis_areas(compartments: Compartments, junction: Junction) -> tuple[float, float]:
+    """Viable epidermis over measured and over excluded junction, in um2."""
+    if not junction.stretches:
+        return float("nan"), 0.0
+    pixels = np.argwhere(compartments.labels == EPIDERMIS).astype(np.float64)
+    excluded = junction.locate((pixels + 0.5) * compartments.mpp).excluded
+    pixel_um2 = compartments.mpp**2
+    return float((~excluded).sum()) * pixel_um2, float(excluded.sum()) * pixel_um2

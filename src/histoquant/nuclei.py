@@ -1,0 +1,212 @@
+"""Finding nuclei and measuring them: NumPy arrays in, NumPy arrays out.
+
+Nuclear density is hematoxylin plus DAB, so that pale blue and dark brown nuclei are found alike;
+each nucleus is the best-shaped level set of the smoothed density (`component_tree`), found in
+two passes: the second looks at what the first left over, which is where a pale nucleus leans
+on a dark one.
+
+Finite support: no value of an object depends on anything further than `HALO_UM` from the
+nearest point of a core that holds its centroid, and nothing depends on the size or place of the
+window: there are no statistics over the window, and whatever is summed is summed in raster
+order or as integers.
+
+Another segmenter takes the place of the classical one as a function
+
+    ``segment(stains, mpp, settings) -> labels``
+
+(`stains` float32 (y, x, 3), `mpp` um/px, `settings` a `NucleiSettings`, `labels` int32 (y, x)
+with 0 for background) that a package registers under the entry point group
+``histoquant.segmenters`` and ``nuclei.segmenter`` names. It is called from several threads. Its
+own support must not exceed `HALO_UM` less `MAX_EXTENT_UM`; it need not care about borders:
+blocks are read with the halo, each object is taken from the one block that owns its centroid,
+and an object longer than `MAX_EXTENT_UM` is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import entry_points
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from histoquant.component_tree import (
+    ShapeRules,
+    best_components,
+    ellipse_fits,
+    split_by_cores,
+)
+from histoquant.errors import SettingsError
+from histoquant.nucleus_measures import Labels, Stains, measure_nuclei
+from histoquant.settings import NucleiSettings
+
+Segmenter = Callable[[Stains, float, NucleiSettings], Labels]
+
+__all__ = [
+    "HALO_UM",
+    "MAX_EXTENT_UM",
+    "SEGMENTER_GROUP",
+    "find_segmenter",
+    "measure_nuclei",
+    "segment_nuclei",
+]
+
+SEGMENTER_GROUP = "histoquant.segmenters"
+MAX_EXTENT_UM = 28.0
+"""Longest side of a nucleus' bounding box (um): a spindle nucleus is 10-16 um long."""
+_SMOOTHING_UM = 0.6
+_PASSES = 2
+_LEFT_SCORE = 0.15
+_LEFT_AREA = 1.25
+HALO_UM = 100.0
+"""Support of `segment_nuclei` and `measure_nuclei` together (um): an object, a ring of at most
+10 um, and under it one object of each pass, each as long as the longest, and the smoothing."""
+
+_GREY_OD = 0.008  # one grey level of nuclear density
+_FLOOR_OD = -0.1  # density of grey level 0: a little below glass, so that haze keeps its slope
+_FINE = 8000  # integer steps per OD while smoothing
+_GREY_UM = 0.1  # one grey level of the distance to an object's border
+_ELLIPSE = 0.95  # objects that fill their ellipse this well are not split
+_WAIST_UM = 0.6
+_EOSIN_SHARE = 0.35  # taken off: collagen and red cells leave a shadow in hematoxylin
+_DAB_SHARE = 0.5  # cytoplasm takes DAB too, hematoxylin hardly
+
+
+def segment_nuclei(
+    stains: Stains, mpp: float, settings: NucleiSettings, second_is_marker: bool = True
+) -> Labels:
+    """Outline the nuclei of a window.
+
+    Parameters
+    ----------
+    stains
+        Signed stain OD (y, x, 3), float32: hematoxylin, DAB or eosin, residual.
+    mpp
+        Pixel size (um/px) of `stains`.
+    settings
+        Sizes, least contrast, and which segmenter to use.
+    second_is_marker
+        Whether the second stain can mark a nucleus (DAB) or not (eosin).
+
+    Returns
+    -------
+    labels
+        int32 (y, x): 0 outside nuclei, else the number of the nucleus, in no useful order.
+
+    Raises
+    ------
+    SettingsError
+        If `settings.segmenter` is not installed.
+    """
+    if settings.segmenter != "classical":
+        return find_segmenter(settings.segmenter)(stains, mpp, settings)
+    grey = _nuclear_grey(stains, mpp, second_is_marker)
+    rules = _shape_rules(mpp, settings)
+    if not second_is_marker:
+        rules = rules._replace(edge_half=2 * rules.edge_half, min_edge=2 * rules.min_edge)
+    labels = np.zeros(grey.shape, np.int32)
+    for again in range(_PASSES):
+        taken = cv2.dilate((labels > 0).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+        if again:  # what is left beside a nucleus is often its own rim
+            rules = rules._replace(min_score=_LEFT_SCORE, min_area=rules.min_area * _LEFT_AREA)
+        found = best_components(grey, taken, 0, rules)
+        found = _split_touching(found, mpp, settings)
+        labels = np.where(found > 0, found + labels.max(initial=0), labels).astype(np.int32)
+    areas = np.bincount(labels.ravel())
+    small = areas * mpp * mpp < settings.min_area_um2  # pieces of what was split
+    labels[small[labels]] = 0
+    return labels
+
+
+def _split_touching(labels: Labels, mpp: float, settings: NucleiSettings) -> Labels:
+    """Split objects that are no ellipse where the distance to their border has a waist.
+
+    The same tree, over the distance map of those objects: equally dark nuclei that touch
+    have no level that parts them.
+    """
+    count = int(labels.max(initial=0))
+    doubtful = ellipse_fits(labels, count) < _ELLIPSE
+    doubtful[0] = False
+    # Apart from their neighbours, so that the distance is to the object's own border.
+    mask = doubtful[labels] & ~_borders(labels)
+    distance = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    grey = np.minimum(distance * (mpp / _GREY_UM) + 0.01, 255).astype(np.uint8)
+    pixel = mpp * mpp
+    rules = ShapeRules(
+        min_area=settings.min_area_um2 / 3 / pixel,
+        max_area=settings.max_area_um2 / pixel,
+        max_extent=MAX_EXTENT_UM / mpp,
+        typical_area=10.0 / pixel,
+        edge_half=0.0,
+        min_edge=0.0,
+        min_contrast=_WAIST_UM / _GREY_UM / 3,  # a cone's mean lies at a third of its height
+        fit_power=8.0,
+        min_fit=0.8,
+        min_score=0.0,
+        min_seen=0.0,
+    )
+    cores = best_components(grey, np.zeros(mask.shape, np.bool_), 0, rules)
+    split: Labels = split_by_cores(labels, cores, count)
+    return split
+
+
+def _borders(labels: Labels) -> NDArray[np.bool_]:
+    """Pixels with another object to the right or below."""
+    border = np.zeros(labels.shape, np.bool_)
+    right = (labels[:, 1:] != labels[:, :-1]) & (labels[:, 1:] > 0)
+    below = (labels[1:] != labels[:-1]) & (labels[1:] > 0)
+    border[:, :-1] |= right & (labels[:, :-1] > 0)
+    border[:-1] |= below & (labels[:-1] > 0)
+    return border
+
+
+def find_segmenter(name: str) -> Segmenter:
+    """Load the segmenter registered as `name`; `SettingsError` if there is none."""
+    found = entry_points(group=SEGMENTER_GROUP)
+    for point in found:
+        if point.name == name:
+            segmenter: Segmenter = point.load()
+            return segmenter
+    known = ", ".join(sorted({"classical", *found.names}))
+    raise SettingsError(
+        f"nuclei.segmenter = {name!r} is not installed; found {known}. "
+        f"A package provides one under the entry point group {SEGMENTER_GROUP}."
+    )
+
+
+def _nuclear_grey(stains: Stains, mpp: float, second_is_marker: bool) -> NDArray[np.uint8]:
+    """Smoothed nuclear density in grey levels of `_GREY_OD`.
+
+    Smoothed as integers: OpenCV's blur of uint16 is exact, so a pixel does not depend on how
+    wide the window is; of float32 it would, in the last bit.
+    """
+    density = stains[..., 0]
+    if second_is_marker:
+        density = density + np.float32(_DAB_SHARE) * stains[..., 1]
+    else:
+        density = density - np.float32(_EOSIN_SHARE) * stains[..., 1]
+    fine = np.clip((density - np.float32(_FLOOR_OD)) * np.float32(_FINE), 0, 65535)
+    sigma = _SMOOTHING_UM / mpp
+    side = 2 * int(np.ceil(3 * sigma)) + 1
+    smooth = cv2.GaussianBlur(fine.astype(np.uint16), (side, side), sigma)
+    grey: NDArray[np.uint8] = np.minimum(smooth // int(_FINE * _GREY_OD), 255).astype(np.uint8)
+    return grey
+
+
+def _shape_rules(mpp: float, settings: NucleiSettings) -> ShapeRules:
+    pixel = mpp * mpp
+    return ShapeRules(
+        min_area=settings.min_area_um2 / pixel,
+        max_area=settings.max_area_um2 / pixel,
+        max_extent=MAX_EXTENT_UM / mpp,
+        typical_area=40.0 / pixel,
+        edge_half=0.06 * mpp / _GREY_OD,
+        min_edge=0.03 * mpp / _GREY_OD,
+        # The outline lies half-way up the edge: a mean above it is half of that above tissue.
+        min_contrast=settings.min_contrast_od / 2 / _GREY_OD,
+        fit_power=6.0,
+        min_fit=0.75,
+        min_score=0.12,
+        min_seen=0.5,
+    )

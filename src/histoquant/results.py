@@ -1,0 +1,324 @@
+"""What is kept of one slide: a directory that is complete when it holds ``result.json``.
+
+::
+
+    slides/<slide_id>/
+        result.json           summary, reasons, provenance and the key of the run
+        summary.csv           one row
+        nuclei.parquet        p16
+        junction.parquet
+        compartments.geojson  tissue, compartments and junction, level-0 pixels
+        straightened.zarr     col7, arc length x depth
+        overlay.png
+
+The directory appears by one rename, so it is never half-written. Reviewers' edits
+(``review*.jsonl``) are carried over when a result is replaced. Where a slide failed, the
+directory holds ``failure.json`` and ``error.log`` instead (`write_failure`).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from histoquant import atomic, tables
+from histoquant.errors import ResultError
+from histoquant.settings import Marker
+
+if TYPE_CHECKING:
+    from histoquant.anatomy import Compartments
+    from histoquant.junction import Junction
+
+FORMAT = 1
+"""Version of the layout of a slide's directory."""
+
+RESULT, FAILURE = "result.json", "failure.json"
+
+
+@dataclass(frozen=True)
+class SlideResult:
+    """Everything measured on one slide.
+
+    Attributes
+    ----------
+    slide_id
+        Name of the slide in its results directory.
+    marker
+        p16 or col7.
+    summary
+        Column -> value, as `tables.measured_columns` declares them. A value that could not be
+        measured is None or NaN, and `reasons` says why.
+    reasons
+        Column -> why its value is missing.
+    nuclei
+        One row per nucleus (p16), else None.
+    junction
+        One row per bin along the junction.
+    straightened
+        (arc length, depth) float32 in OD (col7), else None. Its steps are in
+        ``provenance["straightened"]``, which becomes the attributes of the zarr array.
+    compartments, junction_line
+        In um; None when read back from disk, where only their GeoJSON is kept.
+    provenance
+        Whatever traces the numbers: settings, scale, white level, stain vectors, versions.
+    overlay
+        The overlay as PNG, else None.
+    """
+
+    slide_id: str
+    marker: Marker
+    summary: dict[str, object]
+    reasons: dict[str, str]
+    nuclei: pd.DataFrame | None
+    junction: pd.DataFrame
+    straightened: NDArray[np.float32] | None
+    compartments: Compartments | None
+    junction_line: Junction | None
+    provenance: dict[str, object]
+    overlay: bytes | None = None
+
+
+def write_result(
+    result: SlideResult, directory: Path | str, record: Mapping[str, object] | None = None
+) -> Path:
+    """Write `result` as `directory`, replacing what is there; all of it or nothing.
+
+    Parameters
+    ----------
+    result
+        What was measured.
+    directory
+        The slide's own directory, made with its parents.
+    record
+        More entries for ``result.json``, such as the key a later run compares.
+
+    Raises
+    ------
+    ResultError
+        For a column that is not in the registry.
+    OSError
+        When the directory cannot be written; it is then as before.
+    """
+    directory = Path(directory)
+    summary = tables.conform_summary(result.summary, result.marker)
+    reasons = missing_reasons(summary, result.reasons)
+    with atomic.new_directory(directory) as new:
+        _keep_edits(directory, new)
+        _write_tables(result, new)
+        _write_pictures(result, new, summary)
+        (new / "summary.csv").write_text(_summary_csv(result, summary, reasons), encoding="utf-8")
+        content = {
+            "format": FORMAT,
+            "slide_id": result.slide_id,
+            "marker": result.marker,
+            **(record or {}),
+            "summary": summary,
+            "reasons": reasons,
+            "provenance": result.provenance,
+            "files": sorted(path.name for path in new.iterdir()),
+        }
+        (new / RESULT).write_text(to_json(content), encoding="utf-8")
+    return directory
+
+
+def read_result(directory: Path | str) -> SlideResult:
+    """The result in a slide's directory; its compartments and junction line stay on disk.
+
+    Raises
+    ------
+    ResultError
+        When there is no complete result, or it was written in another format.
+    """
+    directory = Path(directory)
+    record = read_record(directory)
+    if record is None:
+        raise ResultError(
+            f"{directory} holds no complete result ({RESULT} is missing or damaged): "
+            "measure the slide again"
+        )
+    if record.get("format") != FORMAT:
+        raise ResultError(
+            f"{directory / RESULT} has format {record.get('format')!r}; "
+            f"this version reads format {FORMAT}: measure the slide again"
+        )
+    try:
+        nuclei = directory / "nuclei.parquet"
+        overlay = directory / "overlay.png"
+        return SlideResult(
+            slide_id=record["slide_id"],
+            marker=record["marker"],
+            summary=record["summary"],
+            reasons=record["reasons"],
+            nuclei=pd.read_parquet(nuclei) if nuclei.exists() else None,
+            junction=pd.read_parquet(directory / "junction.parquet"),
+            straightened=_read_straightened(directory / "straightened.zarr"),
+            compartments=None,
+            junction_line=None,
+            provenance=record["provenance"],
+            overlay=overlay.read_bytes() if overlay.exists() else None,
+        )
+    except (OSError, KeyError, ValueError) as error:
+        raise ResultError(f"{directory} is damaged ({error}): measure the slide again") from error
+
+
+def write_failure(directory: Path, record: Mapping[str, object], log: str) -> None:
+    """Write why a slide failed as its directory; an older result goes, edits stay."""
+    with atomic.new_directory(directory) as new:
+        _keep_edits(directory, new)
+        (new / "error.log").write_text(log, encoding="utf-8")
+        (new / FAILURE).write_text(to_json(record), encoding="utf-8")
+
+
+def read_record(directory: Path, name: str = RESULT) -> dict[str, Any] | None:
+    """Content of a directory's ``result.json`` (or ``failure.json``), None without a whole one."""
+    try:
+        record = json.loads((directory / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def missing_reasons(summary: Mapping[str, object], reasons: Mapping[str, str]) -> dict[str, str]:
+    """A reason for every missing value of `summary`, in its order; limits share their rate's."""
+    return {
+        name: reasons.get(name)
+        or reasons.get(name.removesuffix("_low").removesuffix("_high"))
+        or "not measured"
+        for name, value in summary.items()
+        if tables.is_missing(value)
+    }
+
+
+def reasons_text(reasons: Mapping[str, str]) -> str:
+    """Reasons as the text of the ``reasons`` column: "column: reason; ...", without limits."""
+    return "; ".join(
+        f"{name}: {reason}"
+        for name, reason in reasons.items()
+        if not name.endswith(("_low", "_high"))
+    )
+
+
+def csv_text(columns: Iterable[str], rows: Iterable[Mapping[str, object]]) -> str:
+    """Rows as CSV: missing values empty, numbers with ten significant digits."""
+    columns = list(columns)
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([_cell(row.get(name)) for name in columns] for row in rows)
+    return out.getvalue()
+
+
+def to_json(content: object) -> str:
+    """`content` as JSON: NumPy values as Python's, NaN as null, tuples as lists."""
+    return json.dumps(_jsonable(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _write_tables(result: SlideResult, new: Path) -> None:
+    if result.nuclei is not None:
+        nuclei = tables.conform(result.nuclei, tables.NUCLEI, "nuclei.parquet")
+        nuclei.to_parquet(new / "nuclei.parquet", index=False)
+    columns = tables.junction_columns(result.marker)
+    junction = tables.conform(result.junction, columns, "junction.parquet")
+    junction.to_parquet(new / "junction.parquet", index=False)
+
+
+def _write_pictures(result: SlideResult, new: Path, summary: Mapping[str, Any]) -> None:
+    if result.overlay is not None:
+        (new / "overlay.png").write_bytes(result.overlay)
+    if result.straightened is not None:
+        attributes = result.provenance.get("straightened", {})
+        _write_straightened(result.straightened, new / "straightened.zarr", attributes)
+    if result.compartments is not None and result.junction_line is not None:
+        from histoquant.geojson import feature_collection
+
+        mpp = summary.get("mpp")
+        if mpp is None:
+            raise ResultError(f"{result.slide_id}: a result without mpp has no place in pixels")
+        collection = feature_collection(result.compartments, result.junction_line, mpp)
+        text = json.dumps(collection, allow_nan=False)
+        (new / "compartments.geojson").write_text(text, encoding="utf-8")
+
+
+def _write_straightened(array: NDArray[np.float32], path: Path, attributes: object) -> None:
+    """One chunk: a file for the values and one for their description."""
+    import zarr
+
+    array = np.asarray(array, dtype=np.float32)
+    shape = tuple(max(n, 1) for n in array.shape)
+    store = zarr.create_array(
+        store=path,
+        shape=array.shape,
+        dtype="float32",
+        chunks=shape,
+        fill_value=math.nan,
+        zarr_format=3,
+        dimension_names=("arc", "depth"),
+        attributes=_jsonable(attributes),
+    )
+    store[...] = array
+
+
+def _read_straightened(path: Path) -> NDArray[np.float32] | None:
+    if not path.exists():
+        return None
+    import zarr
+
+    return np.asarray(zarr.open_array(path, mode="r")[...], dtype=np.float32)
+
+
+def _summary_csv(
+    result: SlideResult, summary: Mapping[str, object], reasons: Mapping[str, str]
+) -> str:
+    row = {
+        "slide_id": result.slide_id,
+        "marker": result.marker,
+        **summary,
+        "reasons": reasons_text(reasons),
+    }
+    return csv_text((c.name for c in tables.summary_columns(result.marker)), [row])
+
+
+def _keep_edits(old: Path, new: Path) -> None:
+    """Carry reviewers' journals over, as links: one that is open keeps growing in its new place."""
+    for journal in old.glob("review*.jsonl"):
+        with suppress(OSError):
+            os.link(journal, new / journal.name)
+            continue
+        shutil.copy2(journal, new / journal.name)
+
+
+def _cell(value: object) -> str:
+    if tables.is_missing(value):
+        return ""
+    if isinstance(value, float):
+        return format(value, ".10g")
+    return str(value)
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _jsonable(v) for k, v in value.items()}
+    if isinstance(value, np.ndarray):
+        return _jsonable(value.tolist())
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_jsonable(v) for v in value]
+    if isinstance(value, np.generic):
+        return _jsonable(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    return str(value)

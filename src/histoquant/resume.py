@@ -1,0 +1,125 @@
+"""What is to be done about each slide: what is missing or changed, and nothing else.
+
+Every slide has a key: the slide's content, the settings, the version, the marker and the scale
+given for it. A slide whose ``result.json`` holds its present key is left alone. A slide that
+failed is left alone too while its key is the same, unless it is retried on purpose or failed
+for a reason outside itself (its worker died, the disk was full): that is tried again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from histoquant import __version__
+from histoquant.errors import HistoquantError
+from histoquant.manifest import Entry
+from histoquant.results import FAILURE, RESULT, read_record
+from histoquant.rundir import RunDirectory
+from histoquant.settings import Settings
+
+Action = Literal["measure", "keep", "leave"]
+Key = dict[str, object]
+
+_SLIDE_FILE = ("slide_bytes", "slide_mtime_ns")
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is to be done about one slide, and why.
+
+    ``measure`` it, ``keep`` its result, or ``leave`` it failed as it is.
+    """
+
+    entry: Entry
+    settings: Settings
+    action: Action
+    why: str
+    seconds: float | None = None
+
+
+def plan(
+    entries: Sequence[Entry],
+    directory: RunDirectory,
+    settings: Settings,
+    retry_failed: bool = False,
+) -> list[Step]:
+    """Decide for every usable entry what is to be done; nothing is written."""
+    return [_step(e, directory, e.settings(settings), retry_failed) for e in entries]
+
+
+def make_key(entry: Entry, settings: Settings) -> Key:
+    """What a result is the function of; size and time of the file stand for its content."""
+    key: Key = {
+        "marker": entry.marker,
+        "settings_sha256": settings.sha256,
+        "version": __version__,
+        "given_mpp": entry.given_mpp,
+    }
+    with suppress(OSError):
+        stat = entry.path.stat()
+        key |= {"slide_bytes": stat.st_size, "slide_mtime_ns": stat.st_mtime_ns}
+    return key
+
+
+def _step(entry: Entry, directory: RunDirectory, settings: Settings, retry_failed: bool) -> Step:
+    place = directory.slide(entry.slide_id)
+    result = read_record(place)
+    if result is not None:
+        changed = _changes(result, entry, settings)
+        if changed:
+            return Step(entry, settings, "measure", changed)
+        return Step(entry, settings, "keep", "up to date", result.get("seconds"))
+    failure = read_record(place, FAILURE)
+    if failure is None:
+        why = f"no {RESULT}: it was interrupted" if place.exists() else "new"
+        return Step(entry, settings, "measure", why)
+    changed = _changes(failure, entry, settings)
+    if changed or retry_failed or failure.get("passing"):
+        why = changed or f"retried: {failure.get('reason')}"
+        return Step(entry, settings, "measure", why)
+    return Step(entry, settings, "leave", str(failure.get("reason")), failure.get("seconds"))
+
+
+def _changes(record: Mapping[str, Any], entry: Entry, settings: Settings) -> str:
+    """What of a record's key has changed, in words; empty when nothing has."""
+    old, new = record.get("key", {}), make_key(entry, settings)
+    words = {
+        "marker": "marker",
+        "settings_sha256": "settings" + _changed_settings(record, settings),
+        "version": "version",
+        "given_mpp": "given mpp",
+    }
+    changed = [word for name, word in words.items() if old.get(name) != new.get(name)]
+    if _slide_changed(old, new, entry):
+        changed.append("slide file")
+    return f"changed: {', '.join(changed)}" if changed else ""
+
+
+def _changed_settings(record: Mapping[str, Any], settings: Settings) -> str:
+    """Names of the settings that differ from those of a result, in brackets."""
+    old = record.get("provenance", {}).get("settings", {})
+    new = settings.model_dump(mode="json", exclude={"compute"})
+    names = [
+        f"{group}.{name}"
+        for group, values in new.items()
+        for name, value in values.items()
+        if old.get(group, {}).get(name, value) != value
+    ]
+    return f" ({', '.join(names)})" if names else ""
+
+
+def _slide_changed(old: Key, new: Key, entry: Entry) -> bool:
+    """Whether the file's content differs; it is read only where size or time do."""
+    if all(name in new and old.get(name) == new[name] for name in _SLIDE_FILE):
+        return False
+    if old.get("slide_bytes") != new.get("slide_bytes") or "slide_sha256" not in old:
+        return True
+    from histoquant.slides import Slide
+
+    try:
+        return Slide(entry.path).fingerprint != old["slide_sha256"]
+    except HistoquantError:
+        return True

@@ -1,0 +1,116 @@
+"""A file handle that threads share, and a bounded store of what was decoded from it."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections import OrderedDict
+from collections.abc import Hashable
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from numpy.typing import NDArray
+
+from histoquant.errors import SlideError
+
+
+class SharedFile:
+    """Random access to a file, opened at the first read, closed by `close` or with the object.
+
+    `close` only drops our reference: a read in another thread finishes on the old descriptor,
+    which is closed once nobody uses it. So no read ever meets a number that was reused.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = Lock()
+        self._handle: _Handle | None = None
+
+    def read(self, offset: int, count: int, where: str) -> bytes:
+        """Read `count` bytes at `offset`: fewer only at the end of the file.
+
+        Raises
+        ------
+        SlideError
+            When the file cannot be opened or read; the message begins with `where`.
+        """
+        try:
+            with self._lock:
+                handle = self._handle or _Handle(self._path)
+                self._handle = handle
+            return handle.read(offset, count)
+        except (OSError, OverflowError) as error:
+            raise SlideError(
+                f"{where}: {count} bytes at byte {offset} cannot be read ({error}). "
+                "Check that the disk is still there and the file unchanged."
+            ) from error
+
+    def close(self) -> None:
+        """Drop the handle; a later read opens the file again."""
+        with self._lock:
+            self._handle = None
+
+
+class _Handle:
+    def __init__(self, path: Path) -> None:
+        self._fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        weakref.finalize(self, os.close, self._fd)
+        self._size = os.fstat(self._fd).st_size
+        self._seek_lock = Lock()
+
+    def read(self, offset: int, count: int) -> bytes:
+        # A damaged byte count must not ask for more memory than the file has bytes.
+        count = max(0, min(count, self._size - offset))
+        data = self._read_once(offset, count)
+        while len(data) < count:
+            more = self._read_once(offset + len(data), count - len(data))
+            if not more:
+                break
+            data += more
+        return data
+
+    def _read_once(self, offset: int, count: int) -> bytes:
+        if hasattr(os, "pread"):
+            return os.pread(self._fd, count, offset)
+        with self._seek_lock:  # Windows has no pread
+            os.lseek(self._fd, offset, os.SEEK_SET)
+            return os.read(self._fd, count)
+
+
+class TileCache:
+    """Least recently used tiles, at most `limit` bytes of them; thread-safe.
+
+    The halo of a block lies in tiles that its neighbours have decoded already.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._bytes = 0
+        self._tiles: OrderedDict[Hashable, NDArray[Any]] = OrderedDict()
+        self._lock = Lock()
+
+    def get(self, key: Hashable) -> NDArray[Any] | None:
+        """Find the tile of `key`, or None."""
+        with self._lock:
+            tile = self._tiles.get(key)
+            if tile is not None:
+                self._tiles.move_to_end(key)
+            return tile
+
+    def put(self, key: Hashable, tile: NDArray[Any]) -> None:
+        """Keep `tile`, read-only from now on, and drop the oldest where there is no room."""
+        tile.flags.writeable = False
+        with self._lock:
+            if key in self._tiles or tile.nbytes > self._limit:
+                return
+            self._tiles[key] = tile
+            self._bytes += tile.nbytes
+            while self._bytes > self._limit:
+                self._bytes -= self._tiles.popitem(last=False)[1].nbytes
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._tiles.clear()
+            self._bytes = 0
