@@ -40,6 +40,8 @@ class Fate:
     status: Status
     reason: str = ""
     seconds: float | None = None
+    lacking: str = ""
+    """Why a slide that is done has no junction, and so no figure that rests on it."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,7 @@ def measure(
         write_result(result, directory.slide(entry.slide_id), record)
     except Exception as error:
         return _failed(step, directory, key, error, time.monotonic() - clock)
-    return Fate(entry, "done", "", seconds)
+    return Fate(entry, "done", "", seconds, lacking=result.reasons.get("dej_length_mm", ""))
 
 
 def _failed(

@@ -298,7 +298,8 @@ def _run(
             about={**about, "settings": settings.model_dump(mode="json")},
         )
     console.show_markers(outcome.markers)
-    console.show_fates(outcome.ledger)
+    told = {fate.entry.slide_id for fate in outcome.fates} | {entry.slide_id for entry in bad}
+    console.show_fates(outcome.ledger, told)
     console.show_files(directory.path)
     if outcome.failed or outcome.ledger.count("pending"):
         raise typer.Exit(SOME_FAILED)

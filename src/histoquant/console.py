@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,6 +46,11 @@ class Shown:
             line = f"error: {name}: {fate.status}: {fate.reason}"
         if self._bar is None or fate.status != "done":
             self._console.print(escape(line), soft_wrap=True)
+        if fate.lacking:
+            self._console.print(
+                escape(f"warning: {name}: no figure along the junction: {fate.lacking}"),
+                soft_wrap=True,
+            )
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=self._done, description="measuring")
 
@@ -102,15 +107,15 @@ def show_markers(rows: Sequence[Mapping[str, Any]]) -> None:
         _console().print(table)
 
 
-def show_fates(ledger: Ledger) -> None:
-    """Say how many slides came to what, and why the failed ones failed."""
+def show_fates(ledger: Ledger, told: Collection[str] = ()) -> None:
+    """Say how many slides came to what, and why the failed ones not yet `told` of failed."""
     from histoquant.rundir import STATUSES
 
     counts = [f"{n} {status}" for status in STATUSES if (n := ledger.count(status))]
     _out(f"slides: {', '.join(counts) or 'none'}")
     err = Console(stderr=True, highlight=False)
     for row in ledger.rows:
-        if row["status"] in ("failed", "pending"):
+        if row["status"] in ("failed", "pending") and row["slide_id"] not in told:
             line = f"  {row['status']}: {row['slide_id'] or row['slide']}: {row['reason']}"
             err.print(escape(line), soft_wrap=True)
 

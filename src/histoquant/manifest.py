@@ -116,7 +116,10 @@ def read_manifest(path: Path | str) -> Manifest:
 
 def describe_bad(entries: Iterable[Entry]) -> str:
     """One line per bad row: its line number, slide and problem."""
-    return "\n".join(f"  line {e.row}: {e.slide or '(no slide)'}: {e.problem}" for e in entries)
+    return "\n".join(
+        (f"  line {e.row}: " if e.row else "  ") + f"{e.slide or '(no slide)'}: {e.problem}"
+        for e in entries
+    )
 
 
 def with_ids(entries: Iterable[Entry], taken: Mapping[str, str] | None = None) -> list[Entry]:

@@ -33,6 +33,7 @@ _TISSUE = ("tissue", (90, 90, 90))
 _JUNCTION = ("junction", _BLACK)
 _UNMEASURED = ("junction, not measured", (150, 150, 150))
 _NEGATIVE, _POSITIVE = ("negative nucleus", _BLUE), ("positive nucleus", _VERMILION)
+_UNJUDGED = ("nucleus", _SKY)
 _LEFT_OUT = ("nucleus left out", (150, 150, 150))
 _FOUND, _GAP = ("collagen VII", _SKY), ("no collagen VII", _VERMILION)
 
@@ -66,14 +67,11 @@ class _Canvas:
             self.image, [self.pixels(points_um)], False, colour, thickness, cv2.LINE_AA, _SHIFT
         )
 
-    def dots(
-        self, points_um: npt.NDArray[np.float64], colour: Rgb, radius_um: float, filled: bool
-    ) -> None:
-        """Draw a disc or ring at every point."""
+    def rings(self, points_um: npt.NDArray[np.float64], colour: Rgb, radius_um: float) -> None:
+        """Draw a ring around every point."""
         radius = max(2, round(radius_um / self.mpp)) << _SHIFT
-        width = cv2.FILLED if filled else max(1, self.unit)
         for centre in self.pixels(points_um).tolist():
-            cv2.circle(self.image, centre, radius, colour, width, cv2.LINE_AA, _SHIFT)
+            cv2.circle(self.image, centre, radius, colour, self.unit, cv2.LINE_AA, _SHIFT)
 
 
 def draw_overlay(
@@ -162,11 +160,15 @@ def _runs(flags: npt.NDArray[np.bool_]) -> Sequence[tuple[slice, bool]]:
 
 def _draw_nuclei(canvas: _Canvas, nuclei: pd.DataFrame) -> list[tuple[str, Rgb]]:
     points = nuclei[["y_um", "x_um"]].to_numpy(np.float64)
+    judged = nuclei["positive"].notna().to_numpy(bool)
     positive = nuclei["positive"].fillna(False).to_numpy(bool)
     excluded = nuclei["excluded"].to_numpy(bool)
-    canvas.dots(points[excluded], _LEFT_OUT[1], 2.5, filled=False)
-    canvas.dots(points[~excluded & ~positive], _NEGATIVE[1], 2.5, filled=False)
-    canvas.dots(points[~excluded & positive], _POSITIVE[1], 4.0, filled=False)
+    canvas.rings(points[excluded], _LEFT_OUT[1], 2.5)
+    if not judged.any():  # no marker stain: neither positive nor negative
+        canvas.rings(points[~excluded], _UNJUDGED[1], 2.5)
+        return [_UNJUDGED, _LEFT_OUT]
+    canvas.rings(points[~excluded & ~positive], _NEGATIVE[1], 2.5)
+    canvas.rings(points[~excluded & positive], _POSITIVE[1], 4.0)
     return [_NEGATIVE, _POSITIVE, _LEFT_OUT]
 
 

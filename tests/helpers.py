@@ -1,0 +1,123 @@
+"""Skin drawn by formula, slides painted by formula, and the sample slides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.spatial import cKDTree
+
+from histoquant.anatomy import DERMIS, EPIDERMIS, STRATUM_CORNEUM, Compartments
+from histoquant.junction import Junction, Stretch
+
+Floats = npt.NDArray[np.float64]
+
+SAMPLES = Path(__file__).parent.parent / "sample_slides"
+REAL = SAMPLES / "real"
+
+
+def on_two_cores(function: Callable[..., Any], jobs: list[tuple[Any, ...]]) -> list[Any]:
+    """`function` of every job, in order; it must be importable from a test module."""
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        return list(pool.map(function, *zip(*jobs, strict=True)))
+
+
+def distance_to_line(points: Floats, line: Floats) -> Floats:
+    """Distance of each of (n, 2) points to the nearest segment of a polyline, by brute force."""
+    start, along = line[:-1], np.diff(line, axis=0)
+    offset = points[:, None] - start
+    t = np.clip((offset * along).sum(axis=2) / (along**2).sum(axis=1), 0, 1)
+    return np.hypot(*np.moveaxis(offset - t[..., None] * along, -1, 0)).min(axis=1)
+
+
+def length(line: Floats) -> float:
+    return float(np.hypot(*np.diff(line, axis=0).T).sum())
+
+
+def sine(amplitude: float, wavelength: float) -> Callable[[Floats], Floats]:
+    """Depth of a border (um, downwards) over the way along the skin (um)."""
+    return lambda u: amplitude * np.sin(2 * np.pi * u / wavelength)
+
+
+def junction_of(*lines: Floats, excluded: slice | None = None, **kwargs: Any) -> Junction:
+    """A junction whose stretches are `lines`, each its own smooth course."""
+    stretches = []
+    for line in lines:
+        flags = np.zeros(len(line), bool)
+        if excluded is not None:
+            flags[excluded] = True
+        stretches.append(Stretch(line, flags, kwargs.get("course", line)))
+    return Junction(tuple(stretches))
+
+
+@dataclass(frozen=True)
+class Skin:
+    """A drawn section: corneum 15 um, epidermis, dermis, with glass around.
+
+    ``u`` runs along the skin from -half to half its length, ``v`` downwards from the mean
+    border; the frame is mirrored, then turned clockwise about the middle of the picture.
+    """
+
+    border: Callable[[Floats], Floats]
+    length_um: float = 700.0
+    plate_um: float = 60.0
+    dermis_um: float = 200.0
+    angle_deg: float = 0.0
+    mirror: bool = False
+    side_um: float = 1000.0
+    mpp: float = 2.0
+
+    @property
+    def _turn(self) -> Floats:
+        angle = np.deg2rad(self.angle_deg)
+        flip = -1.0 if self.mirror else 1.0
+        cos, sin = np.cos(angle), np.sin(angle)
+        return np.array([[cos, sin * flip], [-sin, cos * flip]])  # (v, u) to (y, x)
+
+    def place(self, v: Floats, u: Floats) -> Floats:
+        """Points of the skin's frame in the picture, (n, 2), (y, x) in um."""
+        return np.column_stack([v, u]) @ self._turn.T + self.side_um / 2
+
+    @property
+    def line(self) -> Floats:
+        """The true border in the picture, as finely as it matters."""
+        u = np.arange(-self.length_um / 2, self.length_um / 2 + 0.1, 0.25)
+        return self.place(self.border(u), u)
+
+    def draw(self) -> Compartments:
+        """Label every pixel; the score is the signed distance to the epidermis' outline."""
+        count = round(self.side_um / self.mpp)
+        centre = (np.stack(np.mgrid[:count, :count], axis=-1) + 0.5) * self.mpp - self.side_um / 2
+        v, u = np.moveaxis(centre @ self._turn, -1, 0)
+        half = self.length_um / 2
+        below = np.where(v > self.border(u), 1.0, -1.0)
+        reach = np.arange(-half - 40, half + 40, 0.25)
+        outline = cKDTree(np.column_stack([self.border(reach), reach]))
+        depth = below * outline.query(np.stack([v, u], axis=-1))[0]
+        inside = np.minimum.reduce([-depth, v + self.plate_um, half - np.abs(u)])
+        within = (np.abs(u) < half) & (v < self.dermis_um)
+        labels = np.zeros((count, count), np.uint8)
+        labels[within & (depth >= 0)] = DERMIS
+        labels[within & (v < -self.plate_um) & (v > -self.plate_um - 15)] = STRATUM_CORNEUM
+        labels[inside > 0] = EPIDERMIS
+        return Compartments(labels, self.mpp, np.clip(inside / 4, -1, 1).astype(np.float32))
+
+
+class PaintedSlide:
+    """What measuring reads of a slide, painted by a function of (y, x) in um."""
+
+    def __init__(
+        self, shape: tuple[int, int], mpp: float, paint: Callable[[Floats, Floats], Any]
+    ) -> None:
+        self.shape, self.mpp, self._paint = (*shape, 3), mpp, paint
+
+    def read(self, mpp: float, y: int, x: int, height: int, width: int) -> npt.NDArray[np.uint8]:
+        rows, columns = np.mgrid[y : y + height, x : x + width]
+        rgb = self._paint((rows + 0.5) * mpp, (columns + 0.5) * mpp)
+        return np.broadcast_to(np.rint(rgb), (height, width, 3)).astype(np.uint8)
