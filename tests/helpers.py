@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -11,15 +11,22 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from scipy.spatial import cKDTree
 
 from histoquant.anatomy import DERMIS, EPIDERMIS, STRATUM_CORNEUM, Compartments
+from histoquant.collagen7 import Straightened
 from histoquant.junction import Junction, Stretch
+from histoquant.morphometry import junction_bins
+from histoquant.settings import Settings
 
 Floats = npt.NDArray[np.float64]
 
 SAMPLES = Path(__file__).parent.parent / "sample_slides"
 REAL = SAMPLES / "real"
+
+SIGMAS_PER_FWHM = 2 * np.sqrt(2 * np.log(2))
+DEPTH = np.arange(-15, 20.25, 0.5)
 
 
 def on_two_cores(function: Callable[..., Any], jobs: list[tuple[Any, ...]]) -> list[Any]:
@@ -121,3 +128,38 @@ class PaintedSlide:
         rows, columns = np.mgrid[y : y + height, x : x + width]
         rgb = self._paint((rows + 0.5) * mpp, (columns + 0.5) * mpp)
         return np.broadcast_to(np.rint(rgb), (height, width, 3)).astype(np.uint8)
+
+
+def straight_junction(length_um: float = 600.0, stretches: int = 1) -> Junction:
+    """Lines 200 um apart, walked rightwards: dermis below."""
+    x = np.arange(0, length_um + 1, 2.0)
+    lines = [np.column_stack([np.full_like(x, 50 + 200 * k), x]) for k in range(stretches)]
+    return junction_of(*lines)
+
+
+def lined(
+    peak_od: float = 0.5,
+    fwhm_um: float = 2.5,
+    centre_um: float = 0.0,
+    background: float = 0.03,
+    gaps: Sequence[tuple[float, float]] = (),
+    length_um: float = 600.0,
+) -> tuple[Straightened, pd.DataFrame]:
+    """A straightened Gaussian line with gaps (start, end), and the bins of its junction."""
+    arc = np.arange(0, length_um, 0.5)
+    sigma = fwhm_um / SIGMAS_PER_FWHM
+    line = peak_od * np.exp(-(((DEPTH - centre_um) / sigma) ** 2) / 2)
+    present = np.ones(len(arc))
+    for start, end in gaps:
+        present[(arc >= start) & (arc < end)] = 0
+    od = present[:, None] * line + background
+    shape = od.shape
+    straightened = Straightened(
+        od.astype(np.float32),
+        np.full(shape, 0.1, np.float32),
+        np.zeros(shape, bool),
+        np.zeros(len(arc), np.int64),
+        arc,
+        DEPTH,
+    )
+    return straightened, junction_bins(straight_junction(length_um), 0.5, Settings())

@@ -120,14 +120,8 @@ def find_compartments(
     -------
     Compartments. Without epidermis all tissue is dermis, and `reason` says what was seen.
     """
-    hematoxylin, other = (np.ascontiguousarray(stains[..., k]) for k in (0, 1))
-    counterstains, legible = [hematoxylin], tissue
-    if second == "counterstain":
-        counterstains.append(other)
-    elif second == "nuclear_marker":
-        hematoxylin += np.maximum(other - _BACKGROUND_DAB_OD, 0)
-    else:
-        legible = _legible(other, tissue)
+    counterstains, legible = _readable(stains, tissue, second)
+    hematoxylin = counterstains[0]
     epithelium, separation = find_epithelium(counterstains, tissue, legible, mpp, settings)
     if not epithelium.any():
         return _only_dermis(tissue, mpp, "no large region is denser in hematoxylin than the rest")
@@ -154,6 +148,18 @@ def _only_dermis(tissue: Mask, mpp: float, why: str) -> Compartments:
     labels = _dermis(tissue)
     reason = "no tissue found" if not tissue.any() else f"no epidermis found: {why}"
     return Compartments(labels, mpp, np.full(tissue.shape, -1, np.float32), reason)
+
+
+def _readable(
+    stains: FloatArray, tissue: Mask, second: SecondStain
+) -> tuple[list[FloatArray], Mask]:
+    """Stains that tell epithelium from dermis, and the tissue in which they can be read."""
+    hematoxylin, other = (np.ascontiguousarray(stains[..., k]) for k in (0, 1))
+    if second == "counterstain":
+        return [hematoxylin, other], tissue
+    if second == "nuclear_marker":
+        return [hematoxylin + np.maximum(other - _BACKGROUND_DAB_OD, 0)], tissue
+    return [hematoxylin], _legible(other, tissue)
 
 
 def _legible(marker: FloatArray, tissue: Mask) -> Mask:

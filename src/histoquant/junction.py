@@ -26,6 +26,8 @@ Floats = npt.NDArray[np.float64]
 
 _BRIDGE_UM = 40.0  # a border that faces a cleft this short still is junction
 _BORDER_PX = 2.0
+_END_UM, _END_TANGENT = 30.0, 5  # how far to lead on; vertices that give the direction
+_NECK_UM, _KNOB_UM, _KNOB_RATIO = 12.0, 90.0, 2.5
 _LOOK_UM = 20.0
 _MIN_DERMAL_SHARE, _END_DERMAL_SHARE = 0.5, 0.1
 _END_VERTICES = 16  # some 25 um: at a cut edge glass cuts the view of dermis short
@@ -199,6 +201,9 @@ def trace_junction(
     stretches = []
     for line in _borders(compartments, facing_dermis=True):
         smooth = smooth_line(line, settings.step_um, settings.smoothing_um)
+        if smooth is not None:
+            whole = _to_cut_edges(cut_knobs(smooth), compartments)
+            smooth = smooth_line(whole, settings.step_um, settings.smoothing_um)
         if smooth is None or _length(smooth) < settings.min_length_um:
             continue
         oriented = _dermis_right(smooth, compartments)
@@ -244,6 +249,29 @@ def right_normals(line: Points) -> Points:
     tangent = np.gradient(line, axis=0)
     tangent /= np.maximum(np.hypot(*tangent.T), 1e-12)[:, None]
     return np.column_stack([tangent[:, 1], -tangent[:, 0]])
+
+
+def cut_knobs(line_um: Points) -> Points:
+    """The line, straight across the necks of knobs it runs around.
+
+    A cell or two that touch the border from the dermis look like epidermis on a narrow neck.
+    Ridges have broad ones. A knob is left out when its neck is at most `_NECK_UM` wide, its
+    outline at most `_KNOB_UM` long and `_KNOB_RATIO` times the neck.
+
+    Parameters
+    ----------
+    line_um
+        (n, 2), evenly spaced.
+    """
+    step = _length(line_um) / (len(line_um) - 1)
+    keep = np.ones(len(line_um), bool)
+    for lag in range(min(round(_KNOB_UM / step), len(line_um) - 1), 1, -1):
+        neck = np.hypot(*(line_um[lag:] - line_um[:-lag]).T)
+        narrow = (neck <= _NECK_UM) & (neck * _KNOB_RATIO <= lag * step)
+        for start in np.flatnonzero(narrow):
+            if keep[start : start + lag + 1].all():
+                keep[start + 1 : start + lag] = False
+    return line_um[keep]
 
 
 def resample(points: Points, step: float) -> Points | None:
@@ -335,6 +363,22 @@ def _runs(line_um: Points, chosen: Mask) -> Iterator[Points]:
             begin, end = first, last
     if begin is not None:
         yield line_um[begin : end + 1]
+
+
+def _to_cut_edges(line_um: Points, compartments: Compartments) -> Points:
+    """The line, led straight on from its ends to where the living tissue ends.
+
+    Near a cut edge the border is no longer seen to face dermis, but the junction reaches it.
+    """
+    ends = []
+    for end in (line_um, line_um[::-1]):
+        onward = end[0] - end[min(_END_TANGENT, len(end) - 1)]
+        onward /= max(float(np.hypot(*onward)), 1e-9)
+        ahead = end[0] + np.arange(compartments.mpp, _END_UM, compartments.mpp)[:, None] * onward
+        alive = np.isin(compartments.at(ahead), (EPIDERMIS, DERMIS))
+        # Living tissue all the way: this is no cut edge, the line stays as it is.
+        ends.append(ahead[: 0 if alive.all() else int(np.argmin(alive))])
+    return np.concatenate([ends[0][::-1], line_um, ends[1]])
 
 
 def _dermis_right(line_um: Points, compartments: Compartments) -> Points:

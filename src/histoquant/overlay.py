@@ -103,7 +103,8 @@ def draw_overlay(
             legend.append(
                 _draw_outline(canvas, compartments.labels == code, compartments.mpp, style, 1)
             )
-    legend += _draw_junction(canvas, junction)
+    # On collagen VII the line must not hide the stain it runs along.
+    legend += _draw_junction(canvas, junction, width=2 if nuclei is not None else 0.5)
     if nuclei is not None:
         legend += _draw_nuclei(canvas, nuclei)
     elif "positive" in bins and not bins.empty:
@@ -141,11 +142,11 @@ def _draw_outline(
     return style
 
 
-def _draw_junction(canvas: _Canvas, junction: Junction) -> list[tuple[str, Rgb]]:
+def _draw_junction(canvas: _Canvas, junction: Junction, width: float) -> list[tuple[str, Rgb]]:
     for stretch in junction.stretches:
         for run, excluded in _runs(stretch.excluded):
             style = _UNMEASURED if excluded else _JUNCTION
-            canvas.line(stretch.points_um[run], style[1], 2)
+            canvas.line(stretch.points_um[run], style[1], width)
     return [_JUNCTION, _UNMEASURED] if junction.stretches else []
 
 

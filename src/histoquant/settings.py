@@ -102,7 +102,7 @@ class JunctionSettings(_Group):
 
     step_um: float = Field(2.0, gt=0, le=5, description="Spacing of the polyline's vertices (um).")
     smoothing_um: float = Field(
-        1.5, gt=0, description="Gaussian sigma along the arc (um); path length depends on it."
+        1.0, gt=0, description="Gaussian sigma along the arc (um); path length depends on it."
     )
     chord_um: float = Field(
         100.0,

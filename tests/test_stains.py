@@ -1,0 +1,191 @@
+"""Optical density, stain separation and the white level."""
+
+import numpy as np
+import pytest
+
+from histoquant.errors import StainError
+from histoquant.stains import PRESETS, StainModel, angle_deg, measure_white, optical_density, unmix
+
+WHITE = (255.0, 255.0, 255.0)
+HDAB = StainModel.preset("hdab", WHITE)
+FIJI_HDAB = [
+    [0.6500286, 0.704031, 0.2860126],
+    [0.26814753, 0.57031375, 0.77642715],
+    [0.7110272, 0.42318153, 0.5615672],
+]
+
+
+def rgb(*levels):
+    return np.array([[levels]], np.uint8)
+
+
+# --- optical density -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("level", "white", "od"),
+    [
+        (255, 255, 0.0),
+        (100, 200, 0.30103),
+        (24, 240, 1.0),
+        (250, 240, -0.017729),  # brighter than white: negative, not cut off
+        (1, 255, 2.406540),
+        (0, 255, 2.406540),  # black is taken for one count
+        (235, 255, 0.035467),  # a white of 235 taken for 255
+        (235, 235, 0.0),
+    ],
+)
+def test_optical_density_is_the_logarithm_of_transmitted_light(level, white, od):
+    found = optical_density(rgb(level, level, level), (white, white, white))
+    assert found.dtype == np.float32
+    assert found.shape == (1, 1, 3)
+    assert found[0, 0] == pytest.approx([od] * 3, abs=1e-5)
+
+
+def test_each_channel_has_its_own_white():
+    found = optical_density(rgb(100, 100, 100), (200.0, 100.0, 50.0))
+    assert found[0, 0] == pytest.approx([0.30103, 0.0, -0.30103], abs=1e-5)
+
+
+def test_too_bright_a_white_adds_to_every_channel():
+    picture = np.random.default_rng(0).integers(2, 236, (20, 20, 3), dtype=np.uint8)
+    shift = optical_density(picture, WHITE) - optical_density(picture, (235.0,) * 3)
+    assert shift == pytest.approx(np.full(shift.shape, 0.0355), abs=5e-5)
+
+
+# --- stain vectors ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_presets_are_the_published_vectors(name):
+    model = StainModel.preset(name, WHITE)
+    vectors = np.array(model.vectors)
+    published = {"hdab": ("dab", [0.268, 0.570, 0.776]), "he": ("eosin", [0.072, 0.990, 0.105])}
+    second, values = published[name]
+    assert model.names == ("hematoxylin", second, "residual")
+    assert model.has_marker == (name == "hdab")
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx([1, 1, 1])
+    assert angle_deg(model.vectors[0], (0.650, 0.704, 0.286)) == pytest.approx(0, abs=1e-4)
+    assert angle_deg(model.vectors[1], tuple(values)) == pytest.approx(0, abs=1e-4)
+    assert vectors[:2] @ vectors[2] == pytest.approx([0, 0], abs=1e-12)
+    assert model.source == f"preset {name}; white: given"
+
+
+@pytest.mark.parametrize("factor", [1, 0.1, 7])
+def test_a_given_vector_may_have_any_length(factor):
+    own = (0.30 * factor, 0.55 * factor, 0.78 * factor)
+    model = StainModel.preset("hdab", WHITE, second=own, white_source="glass")
+    assert model.vectors[1] == pytest.approx(
+        StainModel.preset("hdab", WHITE, second=own).vectors[1]
+    )
+    assert np.linalg.norm(model.vectors[1]) == pytest.approx(1)
+    assert model.vectors[0] == HDAB.vectors[0]
+    assert model.source == "preset hdab, dab given; white: glass"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"second": (0.650, 0.704, 0.290)}, "0.2 degrees apart"),
+        ({"second": (0.66, 0.70, 0.25)}, "degrees apart.*stains.hematoxylin"),
+        ({"hematoxylin": (-0.268, -0.570, -0.770)}, "179.8 degrees apart"),
+        ({"second": (0.0, 0.0, 0.0)}, "not all zero"),
+        ({"second": (0.5, 0.5)}, "three numbers"),
+        ({"white": (240.0, 0.0, 240.0)}, "white level.*above 0"),
+    ],
+)
+def test_vectors_that_cannot_separate_are_refused(changes, words):
+    with pytest.raises(StainError, match=words):
+        StainModel.preset(**{"name": "hdab", "white": WHITE, **changes})
+
+
+# --- separation ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_what_was_mixed_comes_apart(name):
+    model = StainModel.preset(name, WHITE)
+    amounts = np.random.default_rng(1).uniform(-0.2, 1.5, (30, 40, 3)).astype(np.float32)
+    od = (amounts @ np.array(model.vectors)).astype(np.float32)
+    found = unmix(od, model)
+    assert found.dtype == np.float32
+    assert found == pytest.approx(amounts, abs=1e-5)
+
+
+def test_a_colour_everybody_knows():
+    """The third vector decides: thresholds do not carry over from one program to another."""
+    od = optical_density(rgb(150, 110, 80), WHITE)
+    assert unmix(od, HDAB)[0, 0, 1] == pytest.approx(0.609, abs=5e-4)
+    fiji = od[0, 0] @ np.linalg.inv(FIJI_HDAB)
+    assert fiji[1] == pytest.approx(0.564, abs=5e-4)
+
+
+def test_brighter_than_white_stays_negative():
+    stains = unmix(optical_density(rgb(250, 250, 250), (240.0, 240.0, 240.0)), HDAB)
+    assert stains[0, 0, 0] < 0
+    assert stains[0, 0, 1] < 0
+
+
+@pytest.mark.parametrize("crop", [np.s_[3:60, 5:90], np.s_[17:18, 1:100], np.s_[::2, ::3]])
+def test_separation_is_the_same_bit_for_bit_in_any_crop(crop):
+    picture = np.random.default_rng(2).integers(0, 256, (97, 131, 3), dtype=np.uint8)
+    whole = unmix(optical_density(picture, (241.0, 238.0, 236.0)), HDAB)
+    part = unmix(optical_density(picture[crop], (241.0, 238.0, 236.0)), HDAB)
+    np.testing.assert_array_equal(whole[crop], part)
+
+
+# --- white level -----------------------------------------------------------------------------
+
+
+def picture_of(glass, tissue=(150, 110, 140), *, share=0.5, painted=0.0, seed=3):
+    """Tissue of `share` of the width, then glass; the last rows painted white by the scanner."""
+    rng = np.random.default_rng(seed)
+    picture = np.empty((200, 240, 3))
+    split = round(share * 240)
+    picture[:, split:] = glass
+    picture[:, :split] = np.array(tissue) + rng.normal(0, 12, (200, split, 3))
+    picture += rng.normal(0, 1, picture.shape)
+    picture = np.clip(np.rint(picture), 0, 255).astype(np.uint8)
+    if painted:
+        picture[-round(painted * 200) :] = 255
+    return picture
+
+
+@pytest.mark.parametrize(
+    ("glass", "share", "painted"),
+    [
+        ((242, 240, 238), 0.5, 0.0),
+        ((235, 244, 228), 0.5, 0.0),  # tinted
+        ((224, 222, 226), 0.9, 0.0),  # dim, and little of it
+        ((238, 240, 236), 0.5, 0.4),  # never scanned areas are painted 255
+        ((238, 240, 236), 0.9, 0.6),
+    ],
+)
+def test_white_is_the_median_of_the_glass(glass, share, painted):
+    white = measure_white(picture_of(glass, share=share, painted=painted))
+    assert white.source == "glass"
+    assert white.values == pytest.approx(glass, abs=1)
+    assert white.glass_fraction == pytest.approx((1 - share) * (1 - painted), abs=0.04)
+
+
+def test_overexposed_glass_is_glass():
+    white = measure_white(picture_of((262, 262, 262)))
+    assert white.source == "glass"
+    assert white.values == (255, 255, 255)
+
+
+def test_without_glass_the_brightest_stands_in():
+    white = measure_white(picture_of((0, 0, 0), (190, 150, 180), share=1.0))
+    assert white.source == "brightest"
+    assert white.glass_fraction < 0.005
+    assert white.values == pytest.approx((218, 178, 208), abs=3)
+
+
+@pytest.mark.parametrize(
+    ("name", "bright"), [("dark", (30, 30, 30)), ("blue only", (20, 30, 230)), ("black", (0, 0, 0))]
+)
+def test_fluorescence_has_no_optical_density(name, bright):
+    picture = np.zeros((100, 100, 3), np.uint8)
+    picture[30:70, 30:70] = bright
+    with pytest.raises(StainError, match="fluorescence.*stains.white"):
+        measure_white(picture)
