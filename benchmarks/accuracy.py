@@ -64,9 +64,7 @@ def compare(result, truth) -> dict[str, float]:
         differences["nuclei_percent"] = percent("n_nuclei", 1, "n_nuclei")
         differences["positive_points"] = found["positive_percent"] - true["positive_percent"]
     else:
-        differences["continuity_points"] = (
-            found["continuity_percent"] - true["continuity_percent"]
-        )
+        differences["continuity_points"] = found["continuity_percent"] - true["continuity_percent"]
         differences["integrated_od_percent"] = percent(
             "integrated_od_um_mean", 1, "integrated_od_um_mean"
         )

@@ -25,7 +25,7 @@ Floats = npt.NDArray[np.float64]
 SAMPLES = Path(__file__).parent.parent / "sample_slides"
 REAL = SAMPLES / "real"
 
-SIGMAS_PER_FWHM = 2 * np.sqrt(2 * np.log(2))
+FWHM_SIGMAS = 2 * np.sqrt(2 * np.log(2))
 DEPTH = np.arange(-15, 20.25, 0.5)
 
 
@@ -147,7 +147,7 @@ def lined(
 ) -> tuple[Straightened, pd.DataFrame]:
     """A straightened Gaussian line with gaps (start, end), and the bins of its junction."""
     arc = np.arange(0, length_um, 0.5)
-    sigma = fwhm_um / SIGMAS_PER_FWHM
+    sigma = fwhm_um / FWHM_SIGMAS
     line = peak_od * np.exp(-(((DEPTH - centre_um) / sigma) ** 2) / 2)
     present = np.ones(len(arc))
     for start, end in gaps:

@@ -252,6 +252,25 @@ def test_quantify_adds_to_a_directory(study: Path) -> None:
     assert markers["person"].isna().all()
 
 
+def test_removed_result_of_another_slide_does_not_stop_quantify(study: Path) -> None:
+    out = ["--marker", "p16", "--out", study / "out"]
+    invoke("quantify", study / "a.ome.tif", *out)
+    shutil.rmtree(study / "out" / "slides" / "a")
+    result = invoke("quantify", study / "b.ome.tif", *out)
+    assert result.exit_code == 1
+    assert "pending: a: its result was removed" in result.stderr
+    assert pd.read_csv(study / "out" / "markers.csv")["slides"].tolist() == ["b"]
+    assert invoke("quantify", study / "a.ome.tif", *out).exit_code == 0
+    assert pd.read_csv(study / "out" / "markers.csv")["slides"].tolist() == ["a", "b"]
+
+
+def test_quantify_in_the_directory_of_a_study_keeps_the_sample(study: Path) -> None:
+    _batch(study)
+    out = ["--marker", "p16", "--out", study / "out"]
+    assert invoke("quantify", study / "b.ome.tif", *out).exit_code == 0
+    assert pd.read_csv(study / "out" / "markers.csv")["person"].tolist() == ["a", "b"]
+
+
 # Real slides
 
 

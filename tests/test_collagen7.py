@@ -5,21 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from helpers import (
-    DEPTH,
-    SIGMAS_PER_FWHM,
-    PaintedSlide,
-    junction_of,
-    lined,
-    sine,
-    straight_junction,
-)
-from histoquant.collagen7 import (
-    gap_lengths,
-    measure_collagen7,
-    missing_collagen7,
-    straighten,
-)
+from helpers import DEPTH, FWHM_SIGMAS, PaintedSlide, junction_of, lined, sine, straight_junction
+from histoquant.collagen7 import gap_lengths, measure_collagen7, missing_collagen7, straighten
 from histoquant.junction import Junction
 from histoquant.morphometry import junction_bins
 from histoquant.settings import Settings
@@ -48,7 +35,7 @@ def measure(straightened, bins, settings=COL7):
 )
 def test_a_gaussian_line_is_measured_as_drawn(peak, fwhm, centre, background):
     table, summary, reasons = measure(*lined(peak, fwhm, centre, background))
-    area = peak * fwhm / SIGMAS_PER_FWHM * np.sqrt(2 * np.pi)
+    area = peak * fwhm / FWHM_SIGMAS * np.sqrt(2 * np.pi)
     assert len(table) == 60
     assert table["positive"].all()
     assert summary["peak_od_mean"] == pytest.approx(peak, rel=1e-3)
@@ -134,12 +121,21 @@ def test_gaps_are_runs_of_negative_bins(gaps, lengths, continuity):
         assert "no gap" in reasons["gap_length_median_um"]
 
 
-def test_gaps_end_at_excluded_junction_and_at_the_end_of_a_stretch():
+@pytest.mark.parametrize(
+    ("excluded", "lengths"),
+    [
+        ([], [40, 40]),  # a gap ends with its stretch
+        ([7], [40, 40]),  # not measured between negatives: of the gap
+        ([6], [30, 40]),  # not measured beside the line: not of the gap
+        ([8, 9, 10], [20, 30]),
+        (range(10, 20), [40]),
+    ],
+)
+def test_gaps_are_of_measured_junction(excluded, lengths):
     bins = junction_bins(straight_junction(100, stretches=2), 0.5, SETTINGS)
     table = bins.assign(positive=[True] * 6 + [False] * 8 + [True] * 6)
-    assert sorted(gap_lengths(table, 20)) == [40, 40]
-    table.loc[7, "excluded"] = True
-    assert sorted(gap_lengths(table, 0)) == [10, 20, 40]
+    table.loc[list(excluded), "excluded"] = True
+    assert sorted(gap_lengths(table, 0)) == lengths
 
 
 def test_only_measured_bins_count():
@@ -195,15 +191,13 @@ def test_width_is_missing_where_the_profile_is_cut_off():
     assert "both sides" in reasons["fwhm_um_median"]
 
 
-@pytest.mark.parametrize("how", ["excluded before", "nothing sampled", "no junction to speak of"])
+@pytest.mark.parametrize("how", ["excluded before", "nothing sampled"])
 def test_without_a_measured_bin_every_figure_is_missing_with_a_reason(how):
     straightened, bins = lined()
     if how == "excluded before":
         bins["excluded"] = True
-    elif how == "nothing sampled":
-        straightened = replace(straightened, od=np.full_like(straightened.od, np.nan))
     else:
-        bins = bins.iloc[:0]
+        straightened = replace(straightened, od=np.full_like(straightened.od, np.nan))
     _, summary, reasons = measure(straightened, bins)
     assert np.isnan(list(summary.values())).all()
     assert reasons == dict.fromkeys(summary, "every bin of the junction is excluded")
@@ -291,6 +285,14 @@ def test_capped_pixels_are_saturated():
     assert found.saturated[:, DEPTH > 1].all()
     assert not found.saturated[:, DEPTH < -1].any()
     assert np.isfinite(found.od).all()
+
+
+def test_normals_that_leave_the_slide_have_no_samples():
+    """The junction runs 10 um above the lower edge of the slide."""
+    slide = PaintedSlide((120, 420), 0.5, lambda y, x: stained(0.1 + 0 * y, 0.02 + 0 * x))
+    missing = np.isnan(straighten(slide, MODEL, straight_junction(200), COL7, 2.5).od)
+    assert missing[:, DEPTH > 10.5].all()
+    assert not missing[:, DEPTH < 9.5].any()
 
 
 def test_no_junction_gives_an_empty_picture():

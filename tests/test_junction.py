@@ -114,7 +114,7 @@ def test_undulation_is_positive_in_ridges():
     assert stretch.undulation_um == pytest.approx(sine(20, 100)(course[:, 1]), abs=1e-9)
 
 
-@pytest.mark.parametrize("sigma", [1.5, 20.0])
+@pytest.mark.parametrize("sigma", [1.5, 20.0, 400.0])
 @pytest.mark.parametrize("name", LINES)
 def test_smoothing_keeps_the_ends_and_spaces_evenly(name, sigma):
     line = LINES[name]()
@@ -245,10 +245,18 @@ def test_a_wide_tear_makes_two_stretches_the_longer_first():
     assert_dermis_on_the_right(junction, torn)
 
 
-def test_a_narrow_cleft_under_the_epidermis_is_bridged():
-    cleft = cut(WAVY.draw(), (520, 700), (480, 500), 0)
-    assert len(trace(cleft).stretches) == 1
-    assert trace(cleft).length_um == pytest.approx(trace(WAVY.draw()).length_um, rel=0.02)
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize(("width", "stretches"), [(30, 1), (60, 2)])
+def test_only_a_narrow_cleft_beside_the_epidermis_is_bridged(width, stretches, turned):
+    """Wherever on the closed outline of the epidermis the cleft lies."""
+    flat = replace(WAVY, border=lambda u: 0 * u, angle_deg=180.0)
+    torn = cut(flat.draw(), (280, 500), (480, 480 + width), 0)
+    if turned:
+        labels, score = (np.ascontiguousarray(a[::-1, ::-1]) for a in (torn.labels, torn.score))
+        torn = replace(torn, labels=labels, score=score)
+    junction = trace(torn)
+    assert len(junction.stretches) == stretches
+    assert junction.length_um == pytest.approx(700 - width * (stretches - 1), abs=8)
 
 
 def test_papillae_cut_across_are_not_traced():

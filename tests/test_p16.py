@@ -177,8 +177,14 @@ def test_no_nuclei_is_missing_not_zero() -> None:
     nuclei = table([(50.0, 50.0, 0.5)]).iloc[:0]
     _, summary, reasons = measure_p16(nuclei, *flat_skin(), SETTINGS)
     assert summary["n_nuclei"] == 0
-    assert np.isnan(float(str(summary["positive_percent"])))
-    assert reasons["positive_percent"] == "no nuclei to divide by"
+    for name in (
+        "positive_percent",
+        "positive_per_mm_dej",
+        "papillary_positive_per_mm2",
+        "reticular_positive_per_mm2_high",
+    ):
+        assert np.isnan(float(str(summary[name])))
+        assert reasons[name] == "no nuclei were found"
 
 
 def test_pigment_is_suspected_by_texture_and_colour_together() -> None:

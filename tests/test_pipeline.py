@@ -223,3 +223,9 @@ def test_a_given_white_level_is_taken_and_named():
     result = quantify(COL7_SLIDE, "col7", settings)
     assert [result.summary[f"white_{c}"] for c in "rgb"] == [255, 255, 255]
     assert result.summary["stain_source"] == "preset hdab; white: given"
+
+
+def test_collagen7_on_a_slide_without_dab_is_missing_with_a_reason():
+    settings = Settings().with_values(["stains.preset=he"])
+    result = quantify(REAL / "CMU-1-Small-Region.svs", "col7", settings)
+    assert_missing(result, ["continuity_percent", "integrated_od_um_mean"], NO_DAB)

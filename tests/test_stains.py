@@ -87,6 +87,8 @@ def test_a_given_vector_may_have_any_length(factor):
     ("changes", "words"),
     [
         ({"second": (0.650, 0.704, 0.290)}, "0.2 degrees apart"),
+        ({"second": (0.650, 0.704, 0.286)}, "0.0 degrees apart"),
+        ({"hematoxylin": (-0.268, -0.570, -0.776)}, "180.0 degrees apart"),
         ({"second": (0.66, 0.70, 0.25)}, "degrees apart.*stains.hematoxylin"),
         ({"hematoxylin": (-0.268, -0.570, -0.770)}, "179.8 degrees apart"),
         ({"second": (0.0, 0.0, 0.0)}, "not all zero"),

@@ -76,7 +76,7 @@ def test_p16_junction_table_has_no_profile() -> None:
 def test_every_rate_has_limits() -> None:
     found = _names(tables.marker_columns())
     assert len(RATES) == 11
-    for name in RATES:
+    for name in [*RATES, "h_score"]:
         assert {f"{name}_low", f"{name}_high"} <= set(found)
 
 
@@ -110,7 +110,8 @@ def test_pooling_rules_name_columns_that_exist() -> None:
 
 
 def test_sections_pool_what_a_slide_divides() -> None:
-    rules = {c.name: (c.pool.top, c.pool.bottom) for c in columns.P16 if c.pool.has_limits}
+    divided = [c for c in columns.P16 if c.pool.how in ("percent", "rate")]
+    rules = {c.name: (c.pool.top, c.pool.bottom) for c in divided}
     assert rules == p16._RATES
 
 
@@ -233,7 +234,30 @@ def test_h_score_pools_from_class_counts() -> None:
     a = _section("a", n_1plus=1, n_2plus=0, n_3plus=0, n_nuclei=10)
     b = _section("b", n_1plus=0, n_2plus=0, n_3plus=30, n_nuclei=90)
     (row,) = pooling.marker_rows([a, b])
-    assert row["h_score"] == pytest.approx(91.0)
+    expected = rates.h_score([1] + [0] * 9 + [3] * 30 + [0] * 60)
+    assert expected.value == pytest.approx(91.0)
+    got = [row[name] for name in ("h_score", "h_score_low", "h_score_high")]
+    assert got == pytest.approx(list(expected))
+
+
+def test_h_score_of_sections_without_nuclei_is_missing() -> None:
+    counts = ("n_1plus", "n_2plus", "n_3plus", "n_positive", "n_nuclei")
+    nothing = dict.fromkeys(counts, 0) | {"h_score": None}
+    (row,) = pooling.marker_rows([_section(n, **nothing) for n in "ab"])
+    assert tables.is_missing(row["h_score"])
+    assert tables.is_missing(row["h_score_low"])
+    assert "h_score: a has none" in str(row["reasons"])
+
+
+def test_section_without_nuclei_adds_no_area_to_a_rate() -> None:
+    """Where nothing was found, an area without positive nuclei says nothing."""
+    counts = {"n_reticular_positive": 4, "reticular_area_mm2": 2.0}
+    empty = {"n_reticular_positive": 0, "reticular_area_mm2": 9.0}
+    a = _section("a", **counts)
+    b = _section("b", **empty, reticular_positive_per_mm2=None)
+    (row,) = pooling.marker_rows([a, b])
+    assert row["reticular_positive_per_mm2"] == pytest.approx(2.0)
+    assert "reticular_positive_per_mm2: without b" in str(row["reasons"])
 
 
 def test_markers_people_and_controls_stay_apart() -> None:

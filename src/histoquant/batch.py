@@ -199,7 +199,7 @@ def _open_ledger(
     present = {step.entry.slide_id for step in steps} | {entry.slide_id for entry in bad}
     others = [row for row in old.rows if row["slide_id"] not in present]
     if not exclude_others:
-        ledger.rows = others
+        ledger.rows = [_still_done(row, directory) for row in others]
     status: dict[Action, Status] = {"measure": "pending", "keep": "done", "leave": "failed"}
     received = [(s.entry, status[s.action], s.why, s.seconds) for s in steps]
     received += [(entry, "failed", entry.problem, None) for entry in bad]
@@ -210,6 +210,13 @@ def _open_ledger(
             ledger.rows.append({**row, "status": "excluded", "reason": "not in the manifest"})
     ledger.save()
     return ledger
+
+
+def _still_done(row: dict[str, str], directory: RunDirectory) -> dict[str, str]:
+    """A row of the ledger as it is, or pending when its result has been removed."""
+    if row["status"] != "done" or directory.has_result(row["slide_id"]):
+        return row
+    return {**row, "status": "pending", "reason": "its result was removed", "seconds": ""}
 
 
 def _measure_here(

@@ -149,11 +149,12 @@ def batch(
 
     if scheduler not in ("local", "slurm") and not scheduler.startswith(("tcp://", "tls://")):
         raise SettingsError(f"--scheduler {scheduler!r} is not local, slurm or tcp://HOST:PORT")
-    read = read_manifest(manifest)
+    directory = RunDirectory(out)
+    read = read_manifest(manifest, directory.ledger().rows)
     if read.ignored:
         typer.echo(f"note: {manifest}: columns not read: {', '.join(read.ignored)}", err=True)
     _run(
-        RunDirectory(out),
+        directory,
         read.entries,
         _settings(settings, changes),
         retry_failed=retry_failed,

@@ -45,7 +45,7 @@ class Straightened:
     ----------
     od
         float32 (arc, depth), DAB OD; NaN where the normal has run into another part of the
-        junction or off the tissue.
+        junction or off the slide.
     hematoxylin
         float32 (arc, depth), OD.
     saturated
@@ -79,6 +79,8 @@ def straighten(
     Straightened, all stretches one after the other, steps of `settings.depth_step_um` both ways.
     """
     step = settings.depth_step_um
+    mpp = max(step, slide.mpp)
+    extent = np.array(slide.shape[:2]) * slide.mpp
     depth = np.arange(-settings.epidermal_um, settings.dermal_um + step / 2, step)
     width = len(depth)
     numbers, arcs = [np.empty(0, np.int64)], [np.empty(0)]
@@ -86,10 +88,11 @@ def straighten(
     for number, stretch in enumerate(junction.stretches):
         for arc, points, normals in _chunks(stretch, step):
             where = points[:, None, :] + depth[None, :, None] * normals[:, None, :]
-            dab, hematoxylin, saturated = _sample(slide, model, where, step, max_od)
+            dab, hematoxylin, saturated = _sample(slide, model, where, mpp, max_od)
             # A normal that nears another flank has left its own part of the junction.
             real = junction.depth_um(where.reshape(-1, 2)).reshape(dab.shape)
             dab[np.abs(real) < np.abs(depth) - _FLANK_TOLERANCE_UM] = np.nan
+            dab[((where < 0) | (where > extent)).any(axis=-1)] = np.nan
             sampled.append((dab, hematoxylin, saturated))
             numbers.append(np.full(len(arc), number, np.int64))
             arcs.append(arc)
@@ -307,10 +310,25 @@ def _summarise(
 
 
 def gap_lengths(table: pd.DataFrame, min_gap_um: float) -> Floats:
-    """Lengths (um) of runs of negative bins, in measured junction, of at least `min_gap_um`."""
+    """Lengths (um) of runs of negative bins of at least `min_gap_um`.
+
+    A bin that is not measured between two negative ones belongs to their gap. A gap that runs
+    into the end of the measured junction counts with the length that is seen.
+    """
     lengths = []
     for _, stretch in table.groupby("stretch"):
-        negative = (~stretch["positive"].astype(bool) & ~stretch["excluded"]).to_numpy()
+        measured = np.flatnonzero(~stretch["excluded"].to_numpy(bool))
+        if not len(measured):
+            continue
+        absent = ~stretch["positive"].to_numpy(bool)
+        before = measured[
+            np.maximum(np.searchsorted(measured, np.arange(len(absent)), "right"), 1) - 1
+        ]
+        after = measured[
+            np.minimum(np.searchsorted(measured, np.arange(len(absent))), len(measured) - 1)
+        ]
+        negative = absent[before] & absent[after]
+        negative[: measured[0]] = negative[measured[-1] + 1 :] = False
         edges = np.flatnonzero(np.diff(np.concatenate([[False], negative, [False]]).astype(int)))
         starts, ends = stretch["arc_start_um"].to_numpy(), stretch["arc_end_um"].to_numpy()
         lengths += [ends[b - 1] - starts[a] for a, b in zip(edges[::2], edges[1::2], strict=True)]

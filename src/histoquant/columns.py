@@ -28,7 +28,7 @@ class Pool:
     weighted   the mean weighted by `bottom`, which is the ratio's own denominator
     bins       `statistic` of the junction table's column `top` over all sections' bins
     gaps       the median length of the gaps of all sections
-    h_score    100 * (n_1plus + 2 n_2plus + 3 n_3plus) / n_nuclei
+    h_score    100 * (n_1plus + 2 n_2plus + 3 n_3plus) / n_nuclei, with the limits of a mean
     apart      cannot be pooled from what is kept; missing, with a reason
     ========== ===========================================================================
     """
@@ -52,7 +52,7 @@ class Pool:
     @property
     def has_limits(self) -> bool:
         """Whether the column is a rate of counts, which comes with 95 % limits."""
-        return self.how in ("percent", "rate")
+        return self.how in ("percent", "rate", "h_score")
 
 
 @dataclass(frozen=True)
@@ -121,8 +121,12 @@ NUCLEI: tuple[Column, ...] = (
     _number("dej_distance_um", "um", "Distance to the junction, positive towards the dermis."),
     _flag("pigment_suspected", "Its brown may be melanin: texture and colour say so."),
     _flag("excluded", "Lies in an excluded region and is in no count."),
-    _number("saturated_fraction", "1", "Fraction of its pixels at the OD cap.", required=False),
-    _number("residual_od_mean", "OD", "Mean OD that neither stain explains.", required=False),
+    _number(
+        "saturated_fraction",
+        "1",
+        "Fraction of its pixels with any channel at or below the floor of the camera.",
+        required=False,
+    ),
     _number("pigment_score", "1", "Strength of the cues for melanin (0-1).", required=False),
     _flag(
         "beside_measured_junction",
@@ -154,7 +158,11 @@ PROFILE: tuple[Column, ...] = (
         "Full width at half maximum; limited by the optics, wide when cut obliquely.",
     ),
     _number("background_od", "OD", "DAB optical density beside the line, subtracted."),
-    _number("saturated_fraction", "1", "Fraction of the line's pixels at the OD cap."),
+    _number(
+        "saturated_fraction",
+        "1",
+        "Fraction of the line's pixels with any channel at or below the floor of the camera.",
+    ),
     _flag("positive", "The background-subtracted peak reaches the threshold."),
 )
 
@@ -164,7 +172,7 @@ IDENTITY: tuple[Column, ...] = (
 )
 
 P16: tuple[Column, ...] = (
-    _number("epidermis_area_mm2", "mm2", "Viable epidermis measured.", pool=Pool("sum")),
+    _number("epidermis_area_mm2", "mm2", "Viable epidermis.", pool=Pool("sum")),
     _number("papillary_area_mm2", "mm2", "Papillary band of the dermis measured.",
             pool=Pool("sum")),
     _number("reticular_area_mm2", "mm2", "Dermis below the papillary band measured.",
@@ -179,17 +187,20 @@ P16: tuple[Column, ...] = (
     _percent("suprabasal_positive_percent", "n_suprabasal_positive", "n_suprabasal",
              "Positive nuclei of the suprabasal epidermal nuclei."),
     _rate("positive_per_mm_dej", "1/mm", "n_epidermis_positive_measured", "measured_length_mm",
-          "Positive epidermal nuclei per length of junction."),
+          "Positive epidermal nuclei per length of junction; missing when no nuclei were found."),
     _rate("positive_per_mm_surface", "1/mm", "n_epidermis_positive_measured", "surface_length_mm",
-          "Positive epidermal nuclei per length of skin surface."),
+          "Positive epidermal nuclei per length of skin surface; missing when no nuclei were "
+          "found."),
     _percent("papillary_positive_percent", "n_papillary_positive", "n_papillary",
              "Positive nuclei of the nuclei in the papillary band."),
     _rate("papillary_positive_per_mm2", "1/mm2", "n_papillary_positive_measured",
-          "papillary_area_mm2", "Positive nuclei per area of the papillary band."),
+          "papillary_area_mm2", "Positive nuclei per area of the papillary band; missing when no "
+          "nuclei were found."),
     _percent("reticular_positive_percent", "n_reticular_positive", "n_reticular",
              "Positive nuclei of the nuclei below the papillary band."),
     _rate("reticular_positive_per_mm2", "1/mm2", "n_reticular_positive", "reticular_area_mm2",
-          "Positive nuclei per area of dermis below the papillary band."),
+          "Positive nuclei per area of dermis below the papillary band; missing when no nuclei "
+          "were found."),
     _number("h_score", "1", "1 x % weak + 2 x % moderate + 3 x % strong nuclei (0-300).",
             pool=Pool("h_score")),
     _count("n_pigment_suspected", "Nuclei whose brown may be melanin."),
@@ -220,7 +231,9 @@ COL7: tuple[Column, ...] = (
     _number("continuity_percent", "%", "Measured junction that is positive.",
             pool=Pool("bins", "positive", statistic="percent")),
     _count("n_gaps", "Interruptions of the line of at least the least gap length."),
-    _number("gap_length_median_um", "um", "Median length of the gaps.", pool=Pool("gaps")),
+    _number("gap_length_median_um", "um",
+            "Median length of the gaps; one that runs into the end of the measured junction "
+            "counts with the length that is seen.", pool=Pool("gaps")),
     _number("peak_od_mean", "OD", "Mean of the bins' peak OD.",
             pool=Pool("bins", "peak_od", statistic="mean")),
     _number("peak_od_median", "OD", "Median of the bins' peak OD.", pool=Pool("bins", "peak_od")),
@@ -232,7 +245,8 @@ COL7: tuple[Column, ...] = (
             pool=Pool("bins", "integrated_od_um", statistic="iqr")),
     _number("fwhm_um_median", "um", "Median full width at half maximum of the line.",
             pool=Pool("bins", "fwhm_um")),
-    _number("saturated_percent", "%", "Pixels of the line at the OD cap.",
+    _number("saturated_percent", "%",
+            "Pixels of the line with any channel at or below the floor of the camera.",
             pool=Pool("bins", "saturated_fraction", statistic="percent")),
     _number("background_od_mean", "OD", "Mean DAB OD beside the line.",
             pool=Pool("bins", "background_od", statistic="mean")),
@@ -253,7 +267,9 @@ BOTH: tuple[Column, ...] = (
     _number("ridge_height_um_median", "um", "Median height of the rete ridges.",
             pool=Pool("apart")),
     _number("tissue_area_mm2", "mm2", "Tissue on the slide.", pool=Pool("sum")),
-    _number("excluded_area_mm2", "mm2", "Tissue left out of every figure.", pool=Pool("sum")),
+    _number("excluded_area_mm2", "mm2",
+            "Adnexa, and epidermis beside junction that is not measured: left out of lengths, "
+            "thickness and rates per mm.", pool=Pool("sum")),
     _number("focus_score", "1", "Sharpness of the measured tissue.",
             pool=Pool("weighted", bottom="tissue_area_mm2")),
     _number("mpp", "um/px", "Size of a level-0 pixel."),
@@ -285,7 +301,7 @@ SAMPLE: tuple[Column, ...] = (
 )
 
 LEDGER: tuple[Column, ...] = (
-    _text("slide", "The slide's path, as it was given."),
+    _text("slide", "The slide's path: as in the manifest, or whole where there was none."),
     _text("status", "done, failed, excluded or pending."),
     _text("reason", "Why the slide is failed, excluded or pending."),
     _number("seconds", "s", "Time the slide took when it was measured."),
@@ -300,4 +316,8 @@ LEDGER: tuple[Column, ...] = (
     _text("mpp", "Pixel size that overrides the file's (um/px), from the manifest."),
     _text("stains", "Stain set that overrides the settings', from the manifest."),
     _text("row", "Line of the manifest (the header is line 1)."),
+    _text(
+        "resolved_path",
+        "Where the slide lies, links followed: with the marker, what it is known by.",
+    ),
 )

@@ -238,7 +238,7 @@ def smooth_line(points_um: Points, step_um: float, sigma_um: float) -> Points | 
 
 def _smooth(points: Points, sigma: float) -> Points:
     """Gaussian smoothing along an open line (sigma in vertices) that keeps its ends in place."""
-    pad = min(len(points) - 1, int(np.ceil(4 * sigma)))
+    pad = int(np.ceil(4 * sigma))
     # Reflecting through the end points leaves the ends and the direction there unbent.
     padded = np.pad(points, ((pad, pad), (0, 0)), mode="reflect", reflect_type="odd")
     return gaussian_filter1d(padded, sigma, axis=0)[pad : pad + len(points)]
@@ -346,7 +346,7 @@ def _runs(line_um: Points, chosen: Mask) -> Iterator[Points]:
     if not chosen.any() or (closed and chosen.all()):
         return
     if closed:
-        start = int(np.argmin(chosen))
+        start = _longest_break(chosen[:-1])
         line_um = np.roll(line_um[:-1], -start, axis=0)
         chosen = np.roll(chosen[:-1], -start)
     steps = np.hypot(*np.diff(line_um, axis=0).T)
@@ -363,6 +363,16 @@ def _runs(line_um: Points, chosen: Mask) -> Iterator[Points]:
             begin, end = first, last
     if begin is not None:
         yield line_um[begin : end + 1]
+
+
+def _longest_break(chosen: Mask) -> int:
+    """Where the longest run of False of a closed line begins; shorter ones may be bridged."""
+    count = len(chosen)
+    first = int(np.argmax(chosen))  # begin at a True, so that no run of False wraps around
+    turned = np.roll(chosen, -first)
+    edges = np.flatnonzero(np.diff(np.concatenate([[True], turned, [True]]).astype(int)))
+    starts, ends = edges[::2], edges[1::2]
+    return int(starts[np.argmax(ends - starts)] + first) % count
 
 
 def _to_cut_edges(line_um: Points, compartments: Compartments) -> Points:

@@ -6,11 +6,13 @@ import csv
 import hashlib
 import io
 import math
+import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from histoquant.errors import ManifestError
 from histoquant.settings import MARKERS, Settings, StainSettings
@@ -19,6 +21,7 @@ REQUIRED = ("slide", "marker", "person", "site", "visit")
 OPTIONAL = ("section", "batch", "control", "mpp", "stains")
 CONTROLS = ("none", "negative", "positive")
 _PRESETS: tuple[str, ...] = get_args(StainSettings.model_fields["preset"].annotation)
+_SAMPLE = ("person", "site", "visit")
 _DOUBLE_SUFFIXES = (".ome",)
 _LONGEST_ID = 80
 
@@ -30,7 +33,9 @@ class Entry:
     Attributes
     ----------
     slide
-        The path as it was given; `path` is where it leads.
+        The path as it was given in a manifest; `path` is where it leads.
+    resolved_path
+        `path` with links followed. With the marker it is what the slide is known by.
     slide_id
         Name of the slide in a results directory: the file's name made safe and unique.
     marker, person, site, visit, section, batch, control
@@ -57,6 +62,12 @@ class Entry:
     stains: str = ""
     row: int = 0
     problem: str = ""
+    resolved_path: str = ""
+
+    @property
+    def identity(self) -> str:
+        """What tells the slide from every other, in any manifest and directory."""
+        return f"{self.resolved_path or self.path} {self.marker}"
 
     @property
     def given_mpp(self) -> float | None:
@@ -89,8 +100,16 @@ class Manifest:
         return tuple(e for e in self.entries if e.problem)
 
 
-def read_manifest(path: Path | str) -> Manifest:
+def read_manifest(path: Path | str, known: Iterable[Mapping[str, str]] = ()) -> Manifest:
     """Read and check a manifest; bad rows are in the result, each with its problem.
+
+    Parameters
+    ----------
+    path
+        CSV file; paths in it start from its folder.
+    known
+        Rows of the results directory's ledger. Slides in it keep their identifiers; those of
+        slides that are gone are free, so that a study can be moved with its results.
 
     Raises
     ------
@@ -105,7 +124,8 @@ def read_manifest(path: Path | str) -> Manifest:
             f"{path}: missing column(s) {', '.join(missing)}; found {', '.join(header) or 'none'}. "
             f"A manifest has {', '.join(REQUIRED)} and may have {', '.join(OPTIONAL)}"
         )
-    entries = with_ids(_mark_repeats([_entry(n, row, path.parent.absolute()) for n, row in rows]))
+    entries = _mark_repeats([_entry(n, row, path.parent.absolute()) for n, row in rows])
+    entries = with_ids(entries, [row for row in known if _is_there(row["resolved_path"])])
     ignored = tuple(name for name in header if name not in REQUIRED + OPTIONAL)
     manifest = Manifest(path, tuple(entries), ignored)
     if not manifest.usable:
@@ -122,23 +142,34 @@ def describe_bad(entries: Iterable[Entry]) -> str:
     )
 
 
-def with_ids(entries: Iterable[Entry], taken: Mapping[str, str] | None = None) -> list[Entry]:
+def with_ids(entries: Iterable[Entry], known: Iterable[Mapping[str, str]] = ()) -> list[Entry]:
     """`entries` with their `slide_id`: the file's name, with a digest where that is taken.
 
     A name goes to the first entry that has it, so rows added at the end change no other's.
-    `taken` holds casefolded identifiers in use already, with the slide that has them.
+    Slides in `known`, rows of a ledger, keep their names.
     """
-    used = dict(taken or {})
+    named = [(row["slide_id"], _row_identity(row)) for row in known if row["slide_id"]]
+    used = {name.casefold(): identity for name, identity in named}
+    given = {identity: name for name, identity in named}
     out = []
     for entry in entries:
-        name = safe_name(entry.path)
-        identity = f"{entry.slide} {entry.marker}"
-        if used.get(name.casefold(), identity) != identity:
-            digest = hashlib.sha256(identity.encode()).hexdigest()
-            name = f"{name}-{digest[:8]}"
-        used[name.casefold()] = identity
+        own = entry.identity
+        names = chain([given[own]] if own in given else [], _names(entry))
+        name = next(n for n in names if used.setdefault(n.casefold(), own) == own)
         out.append(replace(entry, slide_id=name))
     return out
+
+
+def _names(entry: Entry) -> Iterator[str]:
+    """Names for a slide, best first: a digest of the path as given survives a move."""
+    name = safe_name(entry.path)
+    yield name
+    for text, length in ((f"{entry.slide} {entry.marker}", 8), (entry.identity, 32)):
+        yield f"{name}-{hashlib.sha256(os.fsencode(text)).hexdigest()[:length]}"
+
+
+def _row_identity(row: Mapping[str, str]) -> str:
+    return f"{row['resolved_path']} {row['marker']}"
 
 
 def safe_name(path: Path) -> str:
@@ -186,17 +217,48 @@ def _cells(header: list[str], cells: list[str]) -> dict[str, str]:
 def _entry(line: int, row: Mapping[str, str], base: Path) -> Entry:
     fields = {name: row.get(name, "") for name in REQUIRED + OPTIONAL}
     fields["control"] = fields["control"] or "none"
-    path = base / Path(fields["slide"]).expanduser()
-    problems = "; ".join(_problems(fields, path) + ([row[""]] if "" in row else []))
-    return Entry(path=path, row=line, problem=problems, **fields)
+    path = base / fields["slide"]
+    try:
+        path = base / Path(fields["slide"]).expanduser()
+        problem = _path_problem(path) if fields["slide"] else "the slide's path is empty"
+    except RuntimeError:  # the home of a user that is not there
+        problem = f"no such file: {path}"
+    problems = [problem, *_problems(fields), row.get("", "")]
+    return Entry(
+        path=path,
+        row=line,
+        problem="; ".join(filter(None, problems)),
+        resolved_path=_resolved(path),
+        **fields,
+    )
 
 
-def _problems(fields: Mapping[str, str], path: Path) -> list[str]:
+def _path_problem(path: Path) -> str:
+    """Why there is no file to read at `path`; empty when there is one."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return f"no such file: {path}"
+    except (OSError, ValueError) as error:
+        return f"cannot read {path}: {getattr(error, 'strerror', None) or error}"
+    return ""
+
+
+def _resolved(path: Path) -> str:
+    """`path` with links followed, as far as that can be done."""
+    try:
+        return os.path.realpath(path)  # unlike Path.resolve, never raises for what is there
+    except ValueError:
+        return str(path)
+
+
+def _is_there(path: str) -> bool:
+    return bool(path) and not _path_problem(Path(path))
+
+
+def _problems(fields: Mapping[str, str]) -> list[str]:
+    """What is wrong with a row, its path aside."""
     found = []
-    if not fields["slide"]:
-        found.append("the slide's path is empty")
-    elif not path.exists():
-        found.append(f"no such file: {path}")
     if fields["marker"] not in MARKERS:
         found.append(f"marker {fields['marker']!r} is not one of {', '.join(MARKERS)}")
     if not fields["person"]:
@@ -224,10 +286,10 @@ def _mark_repeats(entries: list[Entry]) -> list[Entry]:
     A plain repeat of an earlier row is left out; where the rows name different samples, nobody
     can tell which is right, and neither is used.
     """
-    seen: dict[tuple[str, str], list[Entry]] = {}
+    seen: dict[str, list[Entry]] = {}
     for entry in entries:
         if entry.slide:
-            seen.setdefault((str(entry.path.resolve()), entry.marker), []).append(entry)
+            seen.setdefault(entry.identity, []).append(entry)
     problems: dict[int, str] = {}
     for group in (g for g in seen.values() if len(g) > 1):
         first = group[0]
@@ -258,17 +320,31 @@ def slide_entries(
     paths, marker, mpp
         The slides, what to measure on them, and um/px that overrides the files'.
     known
-        Rows of the directory's ledger: their identifiers stay theirs.
+        Rows of the directory's ledger. Slides in it keep their identifiers, and what a manifest
+        said of them: the sample, the stain set, and the scale unless `mpp` is given.
     """
-    entries = {
-        (path.resolve(), marker): Entry(
-            slide=str(path),
+    known = list(known)
+    entries: dict[str, Entry] = {}
+    for path in paths:
+        place = _resolved(path)
+        entry = Entry(
+            slide=place,
             path=path.absolute(),
             marker=marker,
-            mpp="" if mpp is None else repr(mpp),
-            problem="" if path.exists() else f"no such file: {path}",
+            problem=_path_problem(path),
+            resolved_path=place,
         )
-        for path in paths
-    }
-    taken = {row["slide_id"].casefold(): f"{row['slide']} {row['marker']}" for row in known}
-    return with_ids(entries.values(), taken)
+        entry = replace(entry, **_known_fields(entry.identity, known))
+        entries[entry.identity] = entry if mpp is None else replace(entry, mpp=repr(mpp))
+    return with_ids(entries.values(), known)
+
+
+def _known_fields(identity: str, known: Iterable[Mapping[str, str]]) -> dict[str, Any]:
+    """What a manifest said of a slide; nothing where its rows are wrong or name two samples."""
+    rows = [row for row in known if _row_identity(row) == identity]
+    samples = {tuple(row[name] for name in _SAMPLE) for row in rows}
+    if len(samples) != 1 or _problems(rows[0]):
+        return {}
+    line = rows[0]["row"]
+    fields: dict[str, Any] = {name: rows[0][name] for name in REQUIRED + OPTIONAL}
+    return fields | {"row": int(line) if line.isdecimal() else 0}

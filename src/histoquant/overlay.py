@@ -107,7 +107,7 @@ def draw_overlay(
     legend += _draw_junction(canvas, junction, width=2 if nuclei is not None else 0.5)
     if nuclei is not None:
         legend += _draw_nuclei(canvas, nuclei)
-    elif "positive" in bins and not bins.empty:
+    elif "positive" in bins and bins["positive"].notna().any():
         legend += _draw_profile(canvas, junction, bins)
     image = _with_legend(canvas, legend, compartments.reason or junction.reason)
     encoded, png = cv2.imencode(".png", np.ascontiguousarray(image[..., ::-1]))

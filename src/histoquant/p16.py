@@ -81,7 +81,7 @@ def measure_p16(
     summary = _summarise(table, areas | lengths, has_marker)
     missing_anatomy = compartments.reason or junction.reason
     reasons = {
-        name: _reason(name, has_marker, missing_anatomy)
+        name: _reason(name, has_marker, missing_anatomy, _has_nuclei(name, summary))
         for name, value in summary.items()
         if isinstance(value, float) and np.isnan(value)
     }
@@ -194,7 +194,8 @@ def _summarise(table: pd.DataFrame, sizes: dict[str, float], has_marker: bool) -
     for group in ("epidermis", "papillary"):
         rows = beside[beside["compartment"].isin(_GROUPS[group])]
         name = f"n_{group}_positive_measured"
-        known = with_line and has_marker
+        # Where no nucleus at all was found, that there are no positive ones says nothing.
+        known = with_line and has_marker and len(rows) > 0
         n[name] = int(rows["positive"].sum()) if known else np.nan
     clear = counted[~counted["pigment_suspected"]]
     n |= _counts(clear, "n_without_pigment", "n_positive_without_pigment", has_marker)
@@ -204,9 +205,13 @@ def _summarise(table: pd.DataFrame, sizes: dict[str, float], has_marker: bool) -
         n[f"n_{grade}plus"] = int((classes == grade).sum()) if has_marker else np.nan
     summary: dict[str, object] = {k: v for k, v in sizes.items() if k.endswith("_area_mm2")}
     summary |= n
-    summary["h_score"] = rates.h_score(classes).value if has_marker else np.nan
+    h_score = rates.h_score(classes) if has_marker else rates.MISSING
+    summary |= {"h_score": h_score.value, "h_score_low": h_score.low, "h_score_high": h_score.high}
+    tops = dict(n)
+    if not n["n_reticular"]:
+        tops["n_reticular_positive"] = np.nan
     for name, (top, bottom) in _RATES.items():
-        summary |= _rate(name, n[top], n.get(bottom, sizes.get(bottom, np.nan)), bottom in n)
+        summary |= _rate(name, tops[top], n.get(bottom, sizes.get(bottom, np.nan)), bottom in n)
     return summary
 
 
@@ -241,16 +246,22 @@ def _rate(name: str, top: float, bottom: float, of_nuclei: bool) -> dict[str, fl
     return {name: rate.value, f"{name}_low": rate.low, f"{name}_high": rate.high}
 
 
-def _reason(name: str, has_marker: bool, missing_anatomy: str) -> str:
+def _reason(name: str, has_marker: bool, missing_anatomy: str, has_nuclei: bool) -> str:
     """Why the figure `name` is missing."""
     by_anatomy = any(word in name for word in ("_mm", *_GROUPS))
     if by_anatomy and missing_anatomy:
         return missing_anatomy
     if not has_marker and "area" not in name:
         return NO_DAB
-    if "_per_mm" in name:
+    if "_per_mm" in name and has_nuclei:
         return "no junction, surface or area was measured to divide by"
-    return "no nuclei to divide by"
+    return "no nuclei were found"
+
+
+def _has_nuclei(name: str, summary: dict[str, object]) -> bool:
+    """Whether any nucleus was found in the compartment that a figure is about."""
+    group = name.split("_")[0] if name.split("_")[0] in _GROUPS else "epidermis"
+    return summary[f"n_{group}"] not in (0, np.nan)
 
 
 def threshold_sweep(nuclei: pd.DataFrame, settings: P16Settings) -> pd.DataFrame:

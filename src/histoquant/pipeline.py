@@ -148,6 +148,11 @@ def _find_anatomy(
     slide: Slide, marker: Marker, settings: Settings, report: Progress
 ) -> _Section:  # fmt: skip
     report("looking over the slide")
+    if len(slide.channels) != 3:
+        raise SlideError(
+            f"{slide.path}: {len(slide.channels)} channel(s) ({', '.join(slide.channels)}): "
+            "stains are separated by colour, which takes red, green and blue."
+        )
     overview_um = max(settings.tissue.overview_um, slide.mpp)
     overview = slide.overview(overview_um)
     given = settings.stains.white
@@ -160,7 +165,7 @@ def _find_anatomy(
         white_source=white.source,
     )
     od = optical_density(overview, white.values)
-    tissue = find_tissue(od, overview_um, settings.tissue)
+    tissue = find_tissue(od, overview_um, settings.tissue) & slide.known(overview_um)
     if not tissue.any():
         raise SlideError(
             f"{slide.path}: no tissue found: no piece of at least "
@@ -177,7 +182,7 @@ def _find_anatomy(
         second = "counterstain"
     compartments = find_compartments(
         unmix(od, model),
-        tissue_detail(od, tissue, mpp, settings.tissue),
+        tissue_detail(od, tissue, mpp, settings.tissue) & slide.known(mpp),
         mpp,
         settings.anatomy,
         second,

@@ -157,13 +157,21 @@ def _sum(column: Column, sections: list[Section]) -> tuple[Row, str]:
 
 def _rate(column: Column, sections: list[Section]) -> tuple[Row, str]:
     pool, name = column.pool, column.name
-    _, rows, note = _measured(sections, pool.top, pool.bottom)
-    top, bottom = (math.fsum(values) for values in zip(*rows, strict=True)) if rows else (0, 0)
+    if pool.how == "percent":
+        _, rows, note = _measured(sections, pool.top, pool.bottom)
+    else:  # where no nuclei were found, there is a length or area and still no rate
+        _, rows, note = _measured(sections, pool.top, pool.bottom, name)
+    top = math.fsum(row[0] for row in rows)
+    bottom = math.fsum(row[1] for row in rows)
     if pool.how == "percent":
         rate = rates.percent(round(top), round(bottom))
     else:
         rate = rates.per_unit(round(top), bottom)
-    return {name: rate.value, f"{name}_low": rate.low, f"{name}_high": rate.high}, note
+    return _limited(name, rate), note
+
+
+def _limited(name: str, rate: rates.Rate) -> Row:
+    return {name: rate.value, f"{name}_low": rate.low, f"{name}_high": rate.high}
 
 
 def _weighted(column: Column, sections: list[Section]) -> tuple[Row, str]:
@@ -211,11 +219,10 @@ def _gaps(column: Column, sections: list[Section]) -> tuple[Row, str]:
 def _h_score(column: Column, sections: list[Section]) -> tuple[Row, str]:
     names = ("n_1plus", "n_2plus", "n_3plus", "n_nuclei")
     _, rows, note = _measured(sections, *names)
-    nuclei = math.fsum(row[3] for row in rows)
-    if not nuclei:
-        return {column.name: None}, ""
-    points = math.fsum(a + 2 * b + 3 * c for a, b, c, _ in rows)
-    return {column.name: 100 * points / nuclei}, note
+    counts = np.asarray(rows, np.float64).reshape(-1, 4).sum(axis=0).astype(int)
+    graded = counts[:3]
+    classes = np.repeat([0, 1, 2, 3], [counts[3] - graded.sum(), *graded])
+    return _limited(column.name, rates.h_score(classes)), note
 
 
 def _apart(column: Column, sections: list[Section]) -> tuple[Row, str]:

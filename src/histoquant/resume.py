@@ -47,7 +47,11 @@ def plan(
     retry_failed: bool = False,
 ) -> list[Step]:
     """Decide for every usable entry what is to be done; nothing is written."""
-    return [_step(e, directory, e.settings(settings), retry_failed) for e in entries]
+    places = {row["slide_id"]: row["resolved_path"] for row in directory.ledger().rows}
+    return [
+        _step(e, directory, e.settings(settings), retry_failed, _is_moved(e, places))
+        for e in entries
+    ]
 
 
 def make_key(entry: Entry, settings: Settings) -> Key:
@@ -64,11 +68,18 @@ def make_key(entry: Entry, settings: Settings) -> Key:
     return key
 
 
-def _step(entry: Entry, directory: RunDirectory, settings: Settings, retry_failed: bool) -> Step:
+def _is_moved(entry: Entry, places: Mapping[str, str]) -> bool:
+    """Whether the ledger knows the slide's name from another place."""
+    return bool(place := places.get(entry.slide_id)) and place != entry.resolved_path
+
+
+def _step(
+    entry: Entry, directory: RunDirectory, settings: Settings, retry_failed: bool, moved: bool
+) -> Step:
     place = directory.slide(entry.slide_id)
     result = read_record(place)
     if result is not None:
-        changed = _changes(result, entry, settings)
+        changed = _changes(result, entry, settings, moved)
         if changed:
             return Step(entry, settings, "measure", changed)
         return Step(entry, settings, "keep", "up to date", result.get("seconds"))
@@ -76,14 +87,14 @@ def _step(entry: Entry, directory: RunDirectory, settings: Settings, retry_faile
     if failure is None:
         why = f"no {RESULT}: it was interrupted" if place.exists() else "new"
         return Step(entry, settings, "measure", why)
-    changed = _changes(failure, entry, settings)
+    changed = _changes(failure, entry, settings, moved)
     if changed or retry_failed or failure.get("passing"):
         why = changed or f"retried: {failure.get('reason')}"
         return Step(entry, settings, "measure", why)
     return Step(entry, settings, "leave", str(failure.get("reason")), failure.get("seconds"))
 
 
-def _changes(record: Mapping[str, Any], entry: Entry, settings: Settings) -> str:
+def _changes(record: Mapping[str, Any], entry: Entry, settings: Settings, moved: bool) -> str:
     """What of a record's key has changed, in words; empty when nothing has."""
     old, new = record.get("key", {}), make_key(entry, settings)
     words = {
@@ -93,7 +104,7 @@ def _changes(record: Mapping[str, Any], entry: Entry, settings: Settings) -> str
         "given_mpp": "given mpp",
     }
     changed = [word for name, word in words.items() if old.get(name) != new.get(name)]
-    if _slide_changed(old, new, entry):
+    if _slide_changed(old, new, entry, moved):
         changed.append("slide file")
     return f"changed: {', '.join(changed)}" if changed else ""
 
@@ -111,9 +122,9 @@ def _changed_settings(record: Mapping[str, Any], settings: Settings) -> str:
     return f" ({', '.join(names)})" if names else ""
 
 
-def _slide_changed(old: Key, new: Key, entry: Entry) -> bool:
-    """Whether the file's content differs; it is read only where size or time do."""
-    if all(name in new and old.get(name) == new[name] for name in _SLIDE_FILE):
+def _slide_changed(old: Key, new: Key, entry: Entry, moved: bool) -> bool:
+    """Whether the file's content differs; it is read only where size, time or place do."""
+    if not moved and all(name in new and old.get(name) == new[name] for name in _SLIDE_FILE):
         return False
     if old.get("slide_bytes") != new.get("slide_bytes") or "slide_sha256" not in old:
         return True
@@ -121,5 +132,5 @@ def _slide_changed(old: Key, new: Key, entry: Entry) -> bool:
 
     try:
         return Slide(entry.path).fingerprint != old["slide_sha256"]
-    except HistoquantError:
+    except (HistoquantError, OSError):
         return True

@@ -40,6 +40,7 @@ _ENTRY_FIELDS = (
     "control",
     "mpp",
     "stains",
+    "resolved_path",
 )
 
 
@@ -60,11 +61,11 @@ class Ledger:
             When the file is there and is not a ledger.
         """
         ledger = cls(path)
-        if not path.exists():
-            return ledger
         try:
             with path.open(encoding="utf-8", newline="") as file:
                 rows = list(csv.DictReader(file))
+        except (FileNotFoundError, NotADirectoryError):
+            return ledger
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise ResultError(f"cannot read the ledger {path}: {error}") from None
         if any(row.get("status") not in STATUSES for row in rows):
@@ -178,6 +179,10 @@ class RunDirectory:
                 "`histoquant batch` or `histoquant quantify` makes one"
             )
         return [row for row in self.ledger().rows if row["status"] == "done"]
+
+    def has_result(self, slide_id: str) -> bool:
+        """Whether the slide has a complete result."""
+        return read_record(self.slide(slide_id)) is not None
 
     def _sections(self) -> list[Any]:
         from histoquant.pooling import Section

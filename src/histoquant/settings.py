@@ -47,11 +47,11 @@ class StainSettings(_Group):
         None, description="OD vector of the second stain instead of the preset's (any length)."
     )
     max_od: float = Field(
-        2.5,
+        1.9,
         gt=0.5,
-        le=4,
-        description="OD per channel above which a pixel counts as saturated and is capped: "
-        "an 8-bit camera sees no more than 2.4.",
+        le=2.4,
+        description="OD per channel from which a pixel counts as saturated and is capped: grey "
+        "level 3 of 240, where one grey level is worth 0.15 OD.",
     )
 
 
@@ -191,6 +191,17 @@ class Collagen7Settings(_Group):
     min_gap_um: float = Field(
         20.0, ge=0, description="Shorter interruptions of the line do not count as gaps (um)."
     )
+
+    @model_validator(mode="after")
+    def _room_for_background(self) -> Self:
+        # The peak may lie a band off the junction, and background begins a band beyond the peak.
+        reach = min(self.epidermal_um, self.dermal_um)
+        if 2 * self.band_um >= reach:
+            raise ValueError(
+                f"band_um {self.band_um:g} leaves no room for background: twice as much must "
+                f"be less than epidermal_um and dermal_um ({reach:g})"
+            )
+        return self
 
 
 class ComputeSettings(_Group):

@@ -76,13 +76,7 @@ class StainModel:
     source: str
 
     def __post_init__(self) -> None:
-        angle = angle_deg(self.vectors[0], self.vectors[1])
-        if not _MIN_ANGLE_DEG <= angle <= 180 - _MIN_ANGLE_DEG:
-            raise StainError(
-                f"the vectors of {self.names[0]} {self.vectors[0]} and {self.names[1]} "
-                f"{self.vectors[1]} are {angle:.1f} degrees apart: both describe one stain. "
-                "Set stains.hematoxylin and stains.second, or use the preset."
-            )
+        _check_apart(self.names, self.vectors[0], self.vectors[1])
         if min(self.white) <= 0:
             raise StainError(f"white level {self.white} must be above 0 in every channel")
 
@@ -105,9 +99,11 @@ class StainModel:
             for label, vector in (("hematoxylin", hematoxylin), (second_name, second))
             if vector
         ]
+        names = ("hematoxylin", second_name, "residual")
+        _check_apart(names, first, other)
         vectors_source = f"preset {name}" + (f", {' and '.join(given)} given" if given else "")
         return cls(
-            names=("hematoxylin", second_name, "residual"),
+            names=names,
             vectors=(first, other, _unit(tuple(np.cross(first, other)))),
             white=white,
             source=f"{vectors_source}; white: {white_source}",
@@ -219,6 +215,18 @@ def _flat_bright(rgb: RgbArray, among: npt.NDArray[np.bool_]) -> npt.NDArray[np.
     # Evenly stained tissue is flat too; glass is nearly colourless.
     colourless = np.ptp(top) < 0.25 * top.max()
     return flat & bright if colourless and top.min() > _DARK_FIELD else np.zeros_like(flat)
+
+
+def _check_apart(names: tuple[str, ...], first: Triple, second: Triple) -> None:
+    """Refuse two vectors that describe one stain."""
+    angle = angle_deg(first, second)
+    if not _MIN_ANGLE_DEG <= angle <= 180 - _MIN_ANGLE_DEG:
+        shown = [tuple(round(v, 3) for v in vector) for vector in (first, second)]
+        raise StainError(
+            f"the vectors of {names[0]} {shown[0]} and {names[1]} {shown[1]} are {angle:.1f} "
+            "degrees apart: both describe one stain. Set stains.hematoxylin and stains.second, "
+            "or use the preset."
+        )
 
 
 def _unit(vector: tuple[float, ...]) -> Triple:

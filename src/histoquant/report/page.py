@@ -60,7 +60,11 @@ def write_report(directory: Path | str) -> Path:
                                                             "pending")},
         marker_tables=[t for marker in MARKERS if (t := _marker_table(marker, markers))],
         ledger=rows,
-        ledger_columns=[c for c in tables.LEDGER if any(row[c.name] for row in rows)],
+        ledger_columns=[
+            c
+            for c in tables.LEDGER
+            if c.name != "resolved_path" and any(row[c.name] for row in rows)
+        ],
         slides=[_slide(run, row, side) for row in rows if row["status"] == "done"],
     )  # fmt: skip
     path = run.path / "report.html"

@@ -265,6 +265,18 @@ class Slide:
         rows, columns = self.grid_shape(mpp)
         return self.read(mpp, 0, 0, rows, columns)
 
+    def known(self, mpp: float) -> NDArray[np.bool_]:
+        """Where the file holds data, on the grid of `mpp`: bool (y, x).
+
+        False wherever any level lacks a tile: those read as the fill value, not as tissue.
+        """
+        rows, columns = self.grid_shape(mpp)
+        known = np.ones((rows, columns), dtype=np.bool_)
+        for box in self._source.missing_boxes():
+            y, x, height, width = (side * self.mpp / mpp for side in box)
+            known[int(y) : math.ceil(y + height), int(x) : math.ceil(x + width)] = False
+        return known
+
     def pixels(self, mpp: float) -> da.Array:
         """Give the whole slide at `mpp` um/px as a lazy array.
 

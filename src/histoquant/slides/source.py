@@ -93,6 +93,10 @@ class Source(Protocol):
         """Read pixels (height, width, c) of a window that lies inside `level`."""
         ...
 
+    def missing_boxes(self) -> list[tuple[float, float, float, float]]:
+        """Top, left, height, width (level-0 px) of every tile of any level without data."""
+        ...
+
     def close(self) -> None:
         """Release the file handle and the decoded tiles; a later read opens it again."""
         ...

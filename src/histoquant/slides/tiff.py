@@ -108,6 +108,22 @@ class TiffSource:
         self._check_tile(tile, level, row, column, where)
         return tile
 
+    def missing_boxes(self) -> list[tuple[float, float, float, float]]:
+        """Top, left, height, width (level-0 px) of every tile of any level without data."""
+        return [
+            (
+                row * level.tile[0] * level.downsample[0],
+                column * level.tile[1] * level.downsample[1],
+                level.tile[0] * level.downsample[0],
+                level.tile[1] * level.downsample[1],
+            )
+            for level in self._levels
+            for plane in level.planes
+            for row, column in (
+                divmod(int(index), level.tile_columns) for index in np.flatnonzero(plane.missing)
+            )
+        ]
+
     def _check_tile(
         self, tile: NDArray[Any], level: int, row: int, column: int, where: str
     ) -> None:
