@@ -360,3 +360,14 @@ def test_phantom_refuses_nonsense(tmp_path: Path) -> None:
     result = invoke("phantom", tmp_path / "x.ome.tif", "--preset", "impossible")
     assert result.exit_code == 2
     assert "impossible" in result.stderr
+
+
+def test_a_slide_without_epidermis_is_done_with_a_warning(tmp_path: Path) -> None:
+    field = Path(__file__).parents[1] / "sample_slides" / "real" / "OS-2-ndpi.ome.tif"
+    result = invoke("quantify", field, "--marker", "p16", "--out", tmp_path / "out")
+    assert result.exit_code == 0
+    assert "warning: OS-2-ndpi: no figure along the junction: no epidermis found" in result.stderr
+    row = pd.read_csv(tmp_path / "out" / "markers.csv").iloc[0]
+    assert 900 <= row["n_nuclei"] <= 1500
+    assert pd.isna(row["positive_per_mm_dej"])
+    assert "positive_per_mm_dej: no epidermis found" in row["reasons"]
