@@ -10,12 +10,10 @@ from histoquant.anatomy import DERMIS, EPIDERMIS, Compartments
 from histoquant.junction import (
     Junction,
     Stretch,
-    resample,
-    right_normals,
-    smooth_line,
     trace_junction,
     trace_surface,
 )
+from histoquant.polyline import resample, right_normals, smooth_line
 from histoquant.settings import Settings
 
 JUNCTION, ANATOMY = Settings().junction, Settings().anatomy

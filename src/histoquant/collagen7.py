@@ -19,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from histoquant.junction import Junction, Stretch, sample
+from histoquant.junction import Junction, Stretch
+from histoquant.polyline import sample
 from histoquant.settings import Collagen7Settings
 from histoquant.stains import StainModel, optical_density, unmix
 

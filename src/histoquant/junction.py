@@ -13,11 +13,12 @@ from typing import cast
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import binary_dilation, gaussian_filter1d, map_coordinates
+from scipy.ndimage import binary_dilation, gaussian_filter1d
 from scipy.spatial import cKDTree
 from skimage.measure import find_contours
 
 from histoquant.anatomy import DERMIS, EPIDERMIS, Compartments
+from histoquant.polyline import cut_knobs, length, right_normals, sample, smooth_line, smooth_steps
 from histoquant.settings import AnatomySettings, JunctionSettings
 
 Points = npt.NDArray[np.float64]
@@ -27,7 +28,6 @@ Floats = npt.NDArray[np.float64]
 _BRIDGE_UM = 40.0  # a border that faces a cleft this short still is junction
 _BORDER_PX = 2.0
 _END_UM, _END_TANGENT = 30.0, 5  # how far to lead on; vertices that give the direction
-_NECK_UM, _KNOB_UM, _KNOB_RATIO = 12.0, 90.0, 2.5
 _LOOK_UM = 20.0
 _MIN_DERMAL_SHARE, _END_DERMAL_SHARE = 0.5, 0.1
 _END_VERTICES = 16  # some 25 um: at a cut edge glass cuts the view of dermis short
@@ -204,10 +204,10 @@ def trace_junction(
         if smooth is not None:
             whole = _to_cut_edges(cut_knobs(smooth), compartments)
             smooth = smooth_line(whole, settings.step_um, settings.smoothing_um)
-        if smooth is None or _length(smooth) < settings.min_length_um:
+        if smooth is None or length(smooth) < settings.min_length_um:
             continue
         oriented = _dermis_right(smooth, compartments)
-        course = _smooth(oriented, settings.chord_um / settings.step_um)
+        course = smooth_steps(oriented, settings.chord_um / settings.step_um)
         stretches.append(Stretch(oriented, _near_ends(oriented, anatomy.cut_edge_um), course))
     if not stretches:
         return Junction(
@@ -216,72 +216,6 @@ def trace_junction(
             f"{settings.min_length_um:g} um at a stretch",
         )
     return Junction(tuple(sorted(stretches, key=lambda s: -s.length_um)))
-
-
-def smooth_line(points_um: Points, step_um: float, sigma_um: float) -> Points | None:
-    """Resample an open line evenly and smooth it along its arc; its ends stay where they are.
-
-    Parameters
-    ----------
-    points_um
-        (n, 2) in um.
-
-    Returns
-    -------
-    (m, 2) points `step_um` apart, or None when the line is shorter than three steps.
-    """
-    fine = resample(points_um, step_um / 2)
-    if fine is None:
-        return None
-    return resample(_smooth(fine, sigma_um / (step_um / 2)), step_um)
-
-
-def _smooth(points: Points, sigma: float) -> Points:
-    """Gaussian smoothing along an open line (sigma in vertices) that keeps its ends in place."""
-    pad = int(np.ceil(4 * sigma))
-    # Reflecting through the end points leaves the ends and the direction there unbent.
-    padded = np.pad(points, ((pad, pad), (0, 0)), mode="reflect", reflect_type="odd")
-    return gaussian_filter1d(padded, sigma, axis=0)[pad : pad + len(points)]
-
-
-def right_normals(line: Points) -> Points:
-    """Unit normals (n, 2), (y, x), to the right of a line walked with y pointing down."""
-    tangent = np.gradient(line, axis=0)
-    tangent /= np.maximum(np.hypot(*tangent.T), 1e-12)[:, None]
-    return np.column_stack([tangent[:, 1], -tangent[:, 0]])
-
-
-def cut_knobs(line_um: Points) -> Points:
-    """The line, straight across the necks of knobs it runs around.
-
-    A cell or two that touch the border from the dermis look like epidermis on a narrow neck.
-    Ridges have broad ones. A knob is left out when its neck is at most `_NECK_UM` wide, its
-    outline at most `_KNOB_UM` long and `_KNOB_RATIO` times the neck.
-
-    Parameters
-    ----------
-    line_um
-        (n, 2), evenly spaced.
-    """
-    step = _length(line_um) / (len(line_um) - 1)
-    keep = np.ones(len(line_um), bool)
-    for lag in range(min(round(_KNOB_UM / step), len(line_um) - 1), 1, -1):
-        neck = np.hypot(*(line_um[lag:] - line_um[:-lag]).T)
-        narrow = (neck <= _NECK_UM) & (neck * _KNOB_RATIO <= lag * step)
-        for start in np.flatnonzero(narrow):
-            if keep[start : start + lag + 1].all():
-                keep[start + 1 : start + lag] = False
-    return line_um[keep]
-
-
-def resample(points: Points, step: float) -> Points | None:
-    """Points evenly spaced by about `step` along a polyline; None below three steps."""
-    steps = np.hypot(*np.diff(points, axis=0).T)
-    arc = np.concatenate([[0.0], np.cumsum(steps)])
-    if len(points) < 2 or arc[-1] < 3 * step:
-        return None
-    at = np.linspace(0, arc[-1], round(arc[-1] / step) + 1)
-    return np.column_stack([np.interp(at, arc, points[:, axis]) for axis in (0, 1)])
 
 
 def trace_surface(compartments: Compartments, smoothing_um: float) -> list[Points]:
@@ -405,19 +339,9 @@ def _near_ends(line_um: Points, margin_um: float) -> Mask:
     return cast(Mask, (arc < margin_um) | (arc > arc[-1] - margin_um))
 
 
-def _length(line_um: Points) -> float:
-    return float(np.hypot(*np.diff(line_um, axis=0).T).sum())
-
-
 def _segment_distance(points: Points, a: Points, b: Points) -> Floats:
     """Distance of each point to its own segment a-b (a point where both are equal)."""
     along = b - a
     square = np.maximum((along**2).sum(axis=1), 1e-12)
     t = np.clip(((points - a) * along).sum(axis=1) / square, 0, 1)
     return cast(Floats, np.hypot(*(points - a - t[:, None] * along).T))
-
-
-def sample(image: npt.NDArray[np.float32], points_um: Points, mpp: float) -> Floats:
-    """Bilinear values of an image (h, w) at (..., 2) points (y, x) in um."""
-    pixels = np.moveaxis(np.asarray(points_um) / mpp - 0.5, -1, 0)
-    return cast(Floats, map_coordinates(image, pixels, order=1, mode="nearest"))
