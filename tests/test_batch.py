@@ -503,3 +503,21 @@ def test_slide_of_another_stain_set_keeps_the_other_settings() -> None:
     common = Settings().with_values(["nuclei.min_area_um2=20"])
     settings = Entry("a", Path("a"), "p16", stains="he").settings(common)
     assert (settings.stains.preset, settings.nuclei.min_area_um2) == ("he", 20)
+
+
+def test_sweeps_of_a_study_are_one_table(study: Path, fake_pipeline: FakePipeline) -> None:
+    _run(study)
+    out = study.parent / "out"
+    assert not (out / "sweep.csv").exists()  # the fake pipeline makes none
+    for number in range(3):
+        path = out / "slides" / f"s{number}" / RESULT
+        record = json.loads(path.read_text())
+        counts = {"compartment": "all", "n_nuclei": 10, "n_positive": number}
+        record["provenance"]["threshold_sweep"] = [{"threshold_od": 0.2, **counts}]
+        path.write_text(json.dumps(record))
+    RunDirectory(out).write_tables()
+    table = pd.read_csv(out / "sweep.csv")
+    assert table["person"].tolist() == ["P0", "P1", "P2"]
+    assert table["positive_percent"].tolist() == [0, 10, 20]
+    described = json.loads((out / "columns.json").read_text())
+    assert [c["name"] for c in described["sweep.csv"]] == list(table.columns)

@@ -15,8 +15,8 @@ from histoquant.anatomy import DERMIS, EPIDERMIS, STRATUM_CORNEUM, Compartments
 from histoquant.blocks import plan_blocks
 from histoquant.errors import SlideError
 from histoquant.junction import Junction, Stretch
-from histoquant.p16 import find_nuclei, measure_p16, threshold_sweep
-from histoquant.settings import P16Settings, Settings
+from histoquant.p16 import find_nuclei, measure_p16, threshold_sweep, warn_of_field
+from histoquant.settings import Settings
 from histoquant.slides import open_slide
 from histoquant.stains import StainModel, measure_white
 from histoquant.tables import NUCLEI, conform, conform_summary
@@ -189,8 +189,8 @@ def test_no_nuclei_is_missing_not_zero() -> None:
 
 def test_pigment_is_suspected_by_texture_and_colour_together() -> None:
     nuclei = table([(95, 100, 0.4)] * 4)
-    nuclei["dab_od_sd"] = [0.35, 0.35, 0.05, 0.35]
-    nuclei["red_blue_ratio"] = [0.65, 0.36, 0.65, 0.65]
+    nuclei["dab_od_sd"] = [0.2, 0.2, 0.05, 0.2]
+    nuclei["red_blue_ratio"] = [1.05, 0.75, 1.05, 1.05]
     nuclei.loc[3, "dab_od_mean"] = 0.1  # not positive: nothing to suspect
     measured, summary, _ = measure_p16(nuclei, *flat_skin(), SETTINGS)
     assert measured["pigment_suspected"].tolist() == [True, False, False, False]
@@ -198,13 +198,29 @@ def test_pigment_is_suspected_by_texture_and_colour_together() -> None:
     assert summary["positive_percent_without_pigment"] == pytest.approx(200 / 3)
 
 
-def test_sweep_falls_with_the_threshold() -> None:
-    nuclei = table([(50, 50, d) for d in (0.05, 0.15, 0.25, 0.45)])
-    measured, _, _ = measure_p16(nuclei, *flat_skin(), SETTINGS)
-    sweep = threshold_sweep(measured, P16Settings(sweep_od=(0.1, 0.2, 0.6)))
-    overall = sweep[sweep["compartment"] == "all"]
-    assert overall["n_positive"].tolist() == [3, 2, 0]
-    assert overall["positive_percent"].tolist() == [75, 50, 0]
+def test_haze_is_counted_and_not_positive() -> None:
+    nuclei = table([(95, x, 0.25) for x in (100, 120, 140)] + [(150, 100, 0.1)])
+    nuclei["ring_dab_od_mean"] = [0.22, 0.05, 0.05, 0.1]
+    measured, summary, _ = measure_p16(nuclei, *flat_skin(), SETTINGS)
+    assert measured["positive"].tolist() == [False, True, True, False]
+    assert measured["haze_suspected"].tolist() == [True, False, False, False]
+    assert measured["intensity_class"].tolist() == [0, 1, 1, 0]
+    assert (summary["n_haze_suspected"], summary["n_positive"], summary["n_1plus"]) == (1, 2, 2)
+    assert warn_of_field(summary, SETTINGS) == []
+
+
+def test_a_brown_field_and_block_positive_basal_cells_are_warned_of() -> None:
+    nuclei = table([(95, 20 + 8 * i, 0.7) for i in range(12)])
+    nuclei["ring_dab_od_mean"] = 0.3
+    measured, summary, _ = measure_p16(nuclei, *flat_skin(), SETTINGS)
+    assert measured["positive"].all()  # strong nuclei are positive whatever surrounds them
+    assert measured["block_positive"].all()
+    assert (summary["n_block_positive"], summary["n_block_runs"]) == (12, 1)
+    assert summary["block_positive_percent"] == 100
+    brown, share, block = warn_of_field(summary, SETTINGS)
+    assert "whole field is brown" in brown
+    assert "100 % of the epidermal nuclei" in share
+    assert "1 run(s) of at least 8" in block
 
 
 @pytest.fixture(scope="module")
@@ -254,7 +270,8 @@ def test_a_segmenter_whose_objects_outgrow_the_halo_is_refused(
     points = EntryPoints([EntryPoint("all", f"{__name__}:everything", "histoquant.segmenters")])
     monkeypatch.setattr(nuclei_module, "entry_points", lambda group: points.select(group=group))
     greedy = SETTINGS.with_values(["nuclei.segmenter=all"])
-    with open_slide(KI67) as slide, pytest.raises(SlideError, match="room for 28 um"):
+    words = f"room for {nuclei_module.MAX_EXTENT_UM:g} um"
+    with open_slide(KI67) as slide, pytest.raises(SlideError, match=words):
         find_nuclei(slide, model, plan_blocks(slide.grid_shape(0.5), 4096), greedy)
 
 

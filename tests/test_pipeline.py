@@ -100,6 +100,15 @@ def test_provenance_says_how_the_figures_came_about(cuts):
     every = sweep[sweep["compartment"] == "all"].set_index("threshold_od")["positive_percent"]
     assert every.is_monotonic_decreasing
     assert every[0.2] == summary["positive_percent"]
+    assert summary["positive_threshold_od"] == 0.2
+    assert summary["threshold_source"] == "QuPath's convention, 0.2/0.4/0.6"
+    assert summary["white_source"] == "glass"
+    assert 0 < summary["glass_percent"] == 100 * said["white"]["glass_fraction"]
+    assert 0 <= summary["white_uneven_percent"] < 3
+    assert summary["hematoxylin_angle_deg"] == summary["marker_angle_deg"] == 0
+    assert 0 < summary["residual_od"] < 0.1
+    assert 0 <= summary["tissue_saturated_percent"] < 1
+    assert (summary["damaged_tiles"], summary["warnings"]) == (0, "none")
 
 
 # --- real slides -----------------------------------------------------------------------------
@@ -206,7 +215,10 @@ def write_plain(path, level):
 
 @pytest.mark.parametrize(
     ("level", "error", "words"),
-    [(240, SlideError, "no tissue found.*tissue.min_od"), (20, StainError, "fluorescence")],
+    [
+        (240, SlideError, "no tissue found.*tissue.min_od"),
+        (20, StainError, "fluorescence"),
+    ],
 )
 def test_a_slide_without_tissue_or_light_is_refused(tmp_path, level, error, words):
     with pytest.raises(error, match=words):
@@ -223,9 +235,135 @@ def test_a_given_white_level_is_taken_and_named():
     result = quantify(COL7_SLIDE, "col7", settings)
     assert [result.summary[f"white_{c}"] for c in "rgb"] == [255, 255, 255]
     assert result.summary["stain_source"] == "preset hdab; white: given"
+    for name in ("glass_percent", "white_uneven_percent"):
+        assert_missing(result, [name], "given by stains.white")
 
 
 def test_collagen7_on_a_slide_without_dab_is_missing_with_a_reason():
     settings = Settings().with_values(["stains.preset=he"])
     result = quantify(REAL / "CMU-1-Small-Region.svs", "col7", settings)
     assert_missing(result, ["continuity_percent", "integrated_od_um_mean"], NO_DAB)
+
+
+def test_a_slide_that_is_no_colour_picture_is_refused(tmp_path):
+    import tifffile
+
+    planes = np.zeros((2, 300, 300), np.uint16)
+    meta = {"axes": "CYX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5}
+    tifffile.imwrite(tmp_path / "f.ome.tif", planes, ome=True, metadata=meta)
+    with pytest.raises(SlideError, match=r"2 channel\(s\) of uint16.*bright-field"):
+        quantify(tmp_path / "f.ome.tif", "p16")
+
+
+# --- stain vectors, thresholds and light -----------------------------------------------------
+
+
+def test_a_refused_estimate_is_a_warning(cuts):
+    """The brown of p16 lies on blue nuclei: its vector cannot be seen alone."""
+    result = measure(P16_SLIDE, "p16", ("stains.source=slide",))
+    source = result.summary["stain_source"]
+    assert "preset hdab (estimate on the slide refused: dab found" in source
+    assert "nearer to hematoxylin" in result.summary["warnings"]
+    assert result.summary["positive_percent"] == cuts[0].summary["positive_percent"]
+
+
+def test_an_estimate_is_used_and_its_angle_is_in_the_result():
+    result = measure(COL7_SLIDE, "col7", ("stains.source=slide",))
+    assert result.summary["threshold_source"] == "settings"
+    assert result.summary["stain_source"].startswith("estimated on the slide (")
+    assert 0 < result.summary["marker_angle_deg"] < 8
+    assert result.summary["warnings"] == "none"
+    assert result.summary["positive_threshold_od"] == Settings().collagen7.threshold_od
+
+
+def vignetted(path):
+    """The sample slide under light that loses 10 % towards the corners."""
+    import tifffile
+
+    with open_slide(P16_SLIDE) as slide:
+        rgb = slide.region(0, 0, *slide.shape[:2])
+    y, x = (np.linspace(-1, 1, n) for n in rgb.shape[:2])
+    light = 1 - 0.05 * (y[:, None, None] ** 2 + x[None, :, None] ** 2)
+    meta = {"axes": "YXS", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5}
+    tifffile.imwrite(
+        path, np.rint(rgb * light).astype(np.uint8), tile=(256, 256), photometric="rgb",
+        compression="deflate", ome=True, metadata=meta,
+    )  # fmt: skip
+    return path
+
+
+def test_vignetting_hardly_changes_a_result(cuts, tmp_path):
+    even = cuts[0].summary
+    result = quantify(vignetted(tmp_path / "v.ome.tif"), "p16").summary
+    assert "uneven light: the glass varies by" in result["warnings"]
+    assert 5 < result["white_uneven_percent"] < 10
+    for name, tolerance in (("tissue_area_mm2", 0.03), ("n_nuclei", 0.05), ("dej_length_mm", 0.03)):
+        assert result[name] == pytest.approx(even[name], rel=tolerance), name
+    assert result["positive_percent"] == pytest.approx(even["positive_percent"], abs=1)
+
+
+# --- unreadable tiles ------------------------------------------------------------------------
+
+
+class Damaged:
+    """A source some of whose tiles cannot be read; they are found when they are read."""
+
+    def __init__(self, source, boxes):
+        self._source, self._boxes, self._found = source, boxes, []
+
+    def __getattr__(self, name):
+        return getattr(self._source, name)
+
+    def region(self, level, y, x, height, width, fill):
+        pixels = self._source.region(level, y, x, height, width, fill).copy()
+        for box in self._boxes if level == 0 else ():
+            top, left, h, w = box
+            if top < y + height and y < top + h and left < x + width and x < left + w:
+                pixels[max(top - y, 0) : max(top + h - y, 0),
+                       max(left - x, 0) : max(left + w - x, 0)] = fill  # fmt: skip
+                if box not in self._found:
+                    self._found.append(box)
+        return pixels
+
+    def damaged_boxes(self):
+        return list(self._found)
+
+
+@pytest.fixture
+def damage(monkeypatch):
+    """Two unreadable tiles of the sample slide: one in tissue, one in a corner of glass."""
+    from histoquant.slides import slide as module
+
+    true_open = module.open_source
+    boxes = [(700, 460, 200, 200), (0, 0, 40, 40)]
+
+    def open_damaged(path, *, on_damage):
+        assert on_damage == "missing"
+        return Damaged(true_open(path), boxes)
+
+    monkeypatch.setattr(module, "open_source", open_damaged)
+    return boxes
+
+
+def test_what_unreadable_tiles_cover_is_no_tissue(damage, cuts):
+    steps = []
+    settings = Settings().with_values(["slides.damaged_tiles=missing", "compute.block_px=256"])
+    result = quantify(P16_SLIDE, "p16", settings, progress=steps.append)
+    assert "again, without 2 unreadable tiles" in steps
+    assert result.summary["damaged_tiles"] == 1  # the one in the corner of the glass cost nothing
+    assert "1 unreadable tile(s)" in result.summary["warnings"]
+    lost = cuts[0].summary["tissue_area_mm2"] - result.summary["tissue_area_mm2"]
+    assert lost == pytest.approx((200 * 0.5) ** 2 / 1e6, rel=0.3)
+    top, left, height, width = damage[0]
+    x, y = result.nuclei["x_px"], result.nuclei["y_px"]
+    inside = y.between(top + 8, top + height - 8) & x.between(left + 8, left + width - 8)
+    assert not inside.any()
+    assert len(result.nuclei) > 400
+
+
+def test_unreadable_tiles_are_the_same_however_the_work_is_cut(damage):
+    missing = "slides.damaged_tiles=missing"
+    one, other = (
+        measure(P16_SLIDE, "p16", (missing, f"compute.block_px={px}")) for px in (300, 4096)
+    )
+    assert_same(one, other)

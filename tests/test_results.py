@@ -241,3 +241,13 @@ def test_read_only_output_is_an_error_that_names_it(tmp_path: Path) -> None:
     with pytest.raises(PermissionError):
         write_result(make_result(), tmp_path / "a")
     tmp_path.chmod(0o700)
+
+
+def test_a_threshold_sweep_is_a_table_of_its_own(tmp_path: Path) -> None:
+    row = {"threshold_od": 0.2, "compartment": "all", "n_nuclei": 4, "n_positive": 1}
+    row |= {"positive_percent": 25.0, "positive_percent_low": 4.6, "positive_percent_high": 69.9}
+    result = replace(make_result(), provenance={"threshold_sweep": [row]})
+    write_result(result, tmp_path / "a")
+    table = pd.read_csv(tmp_path / "a" / "sweep.csv")
+    assert table.to_dict("records") == [row]
+    assert not (write_result(make_result(), tmp_path / "b") / "sweep.csv").exists()

@@ -64,12 +64,24 @@ def test_assigned_list() -> None:
         ("compute.block_px=3", "compute.block_px"),
         ("stains.preset=heh", "stains.preset"),
         ("p16.thresholds_od=[0.4, 0.2, 0.6]", "must rise"),
+        ("stains.source=settings", "needs both hematoxylin and second"),
+        ("stains.source=control", "stains.source"),
+        ("p16.threshold_source=positive_control", "p16.threshold_source"),
+        ("p16.control_percentile=101", "p16.control_percentile"),
+        ("slides.damaged_tiles=ignore", "slides.damaged_tiles"),
         ("nuclei.min_area_um2=nan", "nuclei.min_area_um2"),
     ],
 )
 def test_bad_assignments_are_named(assignment: str, words: str) -> None:
     with pytest.raises(SettingsError, match=words):
         Settings().with_values([assignment])
+
+
+def test_vectors_are_not_both_estimated_and_given() -> None:
+    with pytest.raises(SettingsError, match="estimates the vectors: leave them unset"):
+        Settings().with_values(["stains.source=slide", "stains.second=[0.2, 0.6, 0.8]"])
+    with pytest.raises(SettingsError, match="locks the vectors: leave them unset"):
+        Settings().with_values(["stains.source=batch", "stains.second=[0.2, 0.6, 0.8]"])
 
 
 def test_every_bad_key_is_named_at_once(tmp_path: Path) -> None:

@@ -166,8 +166,45 @@ def test_channels_on_pages_keep_their_type_and_names(tmp_path):
         np.testing.assert_array_equal(
             slide.region(0, 0, 75, 85, 1), np.moveaxis(image[:, ::2, ::2], 0, -1)
         )
-        with pytest.raises(SlideError, match=r"3 channels of uint16 \(DAPI, p16, COL7\)"):
-            slide.read(0.5, 0, 0, 10, 10)
+        assert not slide.is_colour
+
+
+# One row per kind of pixels that are not 8-bit colours: type, channels as stored, how.
+MEASURED = {
+    "16-bit channels": (np.uint16, 3, {"photometric": "minisblack", "planarconfig": "separate"}),
+    "8-bit channels": (np.uint8, 4, {"photometric": "minisblack", "planarconfig": "separate"}),
+    "16-bit grey": (np.uint16, 1, {"photometric": "minisblack"}),
+    "16-bit colours": (np.uint16, 3, {"photometric": "rgb", "planarconfig": "contig"}),
+}
+
+
+@pytest.mark.parametrize("how", MEASURED)
+def test_what_is_no_colour_reads_in_its_own_type_and_channels(tmp_path, how):
+    dtype, channels, options = MEASURED[how]
+    image = picture(391, 517, channels, dtype).reshape(391, 517, channels)
+    stored = image if "contig" in options.values() else np.moveaxis(image, -1, 0)
+    path = write_tiff(tmp_path / "a.tif", np.squeeze(stored), tile=(128, 128), **options)
+    with open_slide(path) as slide:
+        assert not slide.is_colour
+        native, half = slide.overview(0.25), slide.overview(0.5)
+        assert (native.dtype, native.shape) == (dtype, (391, 517, channels))
+        np.testing.assert_array_equal(native, image)
+        np.testing.assert_array_equal(half[:195, :258], halved(image))
+        np.testing.assert_array_equal(slide.read(0.5, 40, 50, 60, 70), half[40:100, 50:120])
+        lazy = slide.pixels(0.5)
+        assert (lazy.dtype, lazy.shape) == (dtype, half.shape)
+        np.testing.assert_array_equal(lazy.compute(), half)
+        beyond = slide.read(0.25, -5, -5, 10, 10)
+        assert (beyond[:5] == 0).all()  # dark, not white: there is no glass in these
+        np.testing.assert_array_equal(beyond[5:, 5:], image[:5, :5])
+
+
+def test_grey_of_8_bits_still_stands_for_colours(tmp_path):
+    image = picture(150, 170, channels=1)
+    path = write_tiff(tmp_path / "a.tif", image, tile=(64, 64), photometric="minisblack")
+    with open_slide(path) as slide:
+        assert slide.is_colour
+        assert slide.pixels(0.5).shape == (75, 85, 3)
 
 
 @pytest.mark.parametrize("path", [SVS, NDPI, OME], ids=lambda path: path.name)
@@ -402,7 +439,8 @@ def test_importing_slides_is_cheap():
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, check=True, text=True
     )
-    assert not {"numba", "dask", "tifffile", "distributed"} & set(loaded.stdout.split())
+    heavy = {"numba", "dask", "tifffile", "distributed", "openslide", "zarr", "pydicom", "PIL"}
+    assert not heavy & set(loaded.stdout.split())
 
 
 def test_reading_without_pread(tmp_path, monkeypatch):

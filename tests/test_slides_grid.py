@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from histoquant.errors import SlideError
 from histoquant.slides import open_slide
+from histoquant.slides.resample import area_mean, axis_weights
 from histoquant.slides.tiff import TiffSource
 from histoquant.slides.tiff_pyramid import downsample
 
@@ -87,6 +88,59 @@ def test_any_factor_is_the_area_mean(tmp_path, factor):
         assert found.shape == expected.shape
         # Rounded half up; the reference itself is only good to the last bits of a double.
         assert np.abs(found - expected).max() <= 0.5 + 1e-6
+
+
+def old_mean(source, rows, columns):
+    """Weighted sums down, then along, in the order of the pixels, in plain float64."""
+    line = np.zeros((len(rows.first), *source.shape[1:]))
+    for k in range(rows.overlap.shape[1]):
+        at = np.minimum(rows.first - rows.start + k, len(source) - 1)
+        line += rows.overlap[:, k, None, None] * source[at]
+    total = np.zeros((len(rows.first), len(columns.first), source.shape[2]))
+    for k in range(columns.overlap.shape[1]):
+        at = np.minimum(columns.first - columns.start + k, source.shape[1] - 1)
+        total += columns.overlap[None, :, k, None] * line[:, at]
+    share = (1 / rows.total)[:, None, None] * (1 / columns.total)[None, :, None]
+    return np.floor(total * share + (0.5 + 1e-9)).astype(source.dtype)
+
+
+FACTORS = [0.7, 1.0, 1.002, 1.05, 1.37, 1.978, 2.0, 2.19, 3.0, 3.5, 4.0, 8.0, 16.0, 17.0, 31.3]
+
+
+@pytest.mark.parametrize("factor", FACTORS)
+@pytest.mark.parametrize(
+    ("dtype", "channels", "down"),
+    [(np.uint8, 3, 1), (np.uint8, 1, 1), (np.uint8, 3, 4), (np.uint16, 3, 1), (np.uint16, 5, 2.5)],
+)
+def test_every_loop_gives_the_same_bits(factor, dtype, channels, down):
+    """Fast loops for whole factors and factors near 1 must not change a value."""
+    shape = (211, 342)
+    source = np.random.default_rng(3).integers(
+        0, np.iinfo(dtype).max + 1, (*shape, channels), dtype=dtype
+    )
+    source[:60, :60] = np.iinfo(dtype).max
+    weights = []
+    for size in shape:
+        extent = math.floor(size * down - 0.4 * (down > 1))
+        count = math.ceil(extent / (factor * down))
+        weights.append(
+            axis_weights(0, count, factor * down, downsample=down, size=size, extent=extent)
+        )
+    rows, columns = weights
+    source = source[: rows.stop, : columns.stop]
+    expected = old_mean(source, rows, columns)
+    found = area_mean(source, rows, columns)
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(found, expected)
+    inner = rows.part(1, len(rows.first)), columns.part(2, len(columns.first) - 1)
+    window = source[inner[0].start : inner[0].stop, inner[1].start : inner[1].stop]
+    np.testing.assert_array_equal(area_mean(window, *inner), expected[1:, 2:-1])
+
+
+def test_pixels_of_other_types_cannot_be_averaged():
+    rows = axis_weights(0, 5, 2.0, downsample=1.0, size=10, extent=10)
+    with pytest.raises(SlideError, match="type float32 cannot be averaged"):
+        area_mean(np.zeros((10, 10, 1), np.float32), rows, rows)
 
 
 @pytest.mark.parametrize(
@@ -203,7 +257,7 @@ def test_one_level_is_read_block_by_block_and_each_tile_about_once(tmp_path, mon
     image = np.tile(noise(256, 256), (6, 8, 1))
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, image, photometric="rgb", metadata=None, compression="zlib", **stored)
-    monkeypatch.setattr("histoquant.slides.slide._BLOCK_SOURCE_PX", 600**2)
+    monkeypatch.setattr("histoquant.slides.reading._BLOCK_SOURCE_PX", 600**2)
     sizes, decoded = [], []
     region, decode = TiffSource.region, TiffSource._decode
 

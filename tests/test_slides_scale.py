@@ -10,6 +10,8 @@ import tifffile
 
 from histoquant.errors import ScaleError
 from histoquant.slides import open_slide
+from histoquant.slides.scale import openslide_claims, resolve_scale
+from slide_writers import write_scn
 
 IMAGE = np.zeros((40, 50, 3), np.uint8)
 
@@ -140,3 +142,49 @@ def test_absurd_given_scale(tmp_path, mpp):
     path = write_tagged(tmp_path / "a.tif", 40000, 40000, 3)
     with pytest.raises(ScaleError, match="given scale of .* not a magnification"):
         open_slide(path, mpp=mpp, require_scale=False)
+
+
+def properties(y, x):
+    return {"openslide.mpp-y": y, "openslide.mpp-x": x}
+
+
+# What OpenSlide takes from the tags of vendors, and what becomes of it.
+STATED = {
+    "square": ("mirax", properties("0.2325", "0.2325"), 0.2325),
+    "square within 1 %": ("mirax", properties("0.2325", "0.2330"), 0.23275),
+    "resolution tags of a slide": ("generic-tiff", properties("0.5", "0.5"), 0.5),
+    "x and y differ": ("leica", properties("0.25", "0.5"), "not square: 0.5 um in x, 0.25 um in y"),
+    "one is missing": ("ventana", {"openslide.mpp-x": "0.25"}, "openslide.mpp-y = None"),
+    "absurd": ("hamamatsu", properties("250", "250"), "expected 0.05-20.0 um/px"),
+    "no number": ("philips", properties("x", "0.25"), "openslide.mpp-y = x"),
+    "72 per inch": ("generic-tiff", properties("352.8", "352.8"), "which is no scale of a slide"),
+    "none": ("trestle", {}, "no pixel size in the SCANNER file"),
+}
+
+
+@pytest.mark.parametrize("case", STATED)
+def test_scale_that_openslide_tells(tmp_path, case):
+    vendor, found, expected = STATED[case]
+    claims = tuple(openslide_claims("SCANNER", vendor, found))
+    if isinstance(expected, float):
+        scale = resolve_scale(tmp_path, claims, None)
+        assert scale.mpp == pytest.approx(expected)
+        assert scale.source == "SCANNER pixel size"
+    else:
+        with pytest.raises(ScaleError, match=re.escape(expected)):
+            resolve_scale(tmp_path, claims, None)
+
+
+@pytest.mark.parametrize(("unit", "per_um"), [("INCH", 25400), ("CENTIMETER", 10000)])
+def test_resolution_units_of_an_scn(tmp_path, unit, per_um):
+    parts = [(0, 0, np.zeros((64, 64, 3), np.uint8))]
+    path = write_scn(tmp_path / "a.scn", parts, (100, 100), um=0.5, unit=(unit, per_um)).path
+    with open_slide(path) as slide:
+        assert slide.mpp == pytest.approx(0.5, rel=1e-5)
+
+
+def test_scn_whose_resolution_has_no_unit_states_no_scale(tmp_path):
+    parts = [(0, 0, np.zeros((64, 64, 3), np.uint8))]
+    path = write_scn(tmp_path / "a.scn", parts, (100, 100), unit=("NONE", 10000)).path
+    with pytest.raises(ScaleError, match="does not state its scale"):
+        open_slide(path)

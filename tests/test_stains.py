@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from histoquant.errors import StainError
-from histoquant.stains import PRESETS, StainModel, angle_deg, measure_white, optical_density, unmix
+from histoquant.stains import (
+    PRESETS,
+    StainModel,
+    angle_deg,
+    field_density,
+    optical_density,
+    unmix,
+)
+from histoquant.white import WhiteLevel
 
 WHITE = (255.0, 255.0, 255.0)
 HDAB = StainModel.preset("hdab", WHITE)
@@ -60,15 +68,32 @@ def test_too_bright_a_white_adds_to_every_channel():
 def test_presets_are_the_published_vectors(name):
     model = StainModel.preset(name, WHITE)
     vectors = np.array(model.vectors)
-    published = {"hdab": ("dab", [0.268, 0.570, 0.776]), "he": ("eosin", [0.072, 0.990, 0.105])}
+    published = {
+        "hdab": ("dab", [0.268, 0.570, 0.776]),
+        "he": ("eosin", [0.072, 0.990, 0.105]),
+        "haec": ("aec", [0.2743, 0.6796, 0.6803]),
+    }
     second, values = published[name]
     assert model.names == ("hematoxylin", second, "residual")
-    assert model.has_marker == (name == "hdab")
+    assert model.has_marker == (name != "he")
+    assert model.to_preset_deg(name) == pytest.approx((0, 0), abs=1e-4)
     assert np.linalg.norm(vectors, axis=1) == pytest.approx([1, 1, 1])
     assert angle_deg(model.vectors[0], (0.650, 0.704, 0.286)) == pytest.approx(0, abs=1e-4)
     assert angle_deg(model.vectors[1], tuple(values)) == pytest.approx(0, abs=1e-4)
     assert vectors[:2] @ vectors[2] == pytest.approx([0, 0], abs=1e-12)
     assert model.source == f"preset {name}; white: given"
+
+
+def test_aec_is_the_one_of_other_programs():
+    from skimage.color.colorconv import rgb_from_hax
+
+    published = rgb_from_hax[:2] / np.linalg.norm(rgb_from_hax[:2], axis=1, keepdims=True)
+    assert np.array(StainModel.preset("haec", WHITE).vectors[:2]) == pytest.approx(published)
+
+
+def test_an_unknown_stain_set_is_named():
+    with pytest.raises(StainError, match="'hrp' is none of hdab, he, haec"):
+        StainModel.preset("hrp", WHITE)
 
 
 @pytest.mark.parametrize("factor", [1, 0.1, 7])
@@ -122,6 +147,19 @@ def test_a_colour_everybody_knows():
     assert fiji[1] == pytest.approx(0.564, abs=5e-4)
 
 
+def test_fijis_third_vector_is_not_orthogonal():
+    off = [90 - angle_deg(tuple(FIJI_HDAB[2]), tuple(FIJI_HDAB[k])) for k in (0, 1)]
+    assert np.abs(off) == pytest.approx([67, 60], abs=1)  # 23 and 30 degrees from its neighbours
+
+
+@pytest.mark.parametrize("level", [2, 24, 110, 250])
+def test_fijis_stored_value_is_an_optical_density(level):
+    """Fiji keeps ``-255 ln(I / 255) / ln 255`` as 8 bit: times 2.4065 / 255 it is log10 OD."""
+    stored = round(-255 * np.log(level / 255) / np.log(255))
+    od = optical_density(rgb(level, level, level), WHITE)[0, 0, 0]
+    assert stored * 2.4065 / 255 == pytest.approx(od, abs=2.4065 / 255 / 2 + 1e-4)
+
+
 def test_brighter_than_white_stays_negative():
     stains = unmix(optical_density(rgb(250, 250, 250), (240.0, 240.0, 240.0)), HDAB)
     assert stains[0, 0, 0] < 0
@@ -136,58 +174,25 @@ def test_separation_is_the_same_bit_for_bit_in_any_crop(crop):
     np.testing.assert_array_equal(whole[crop], part)
 
 
-# --- white level -----------------------------------------------------------------------------
+# --- uneven light ----------------------------------------------------------------------------
 
 
-def picture_of(glass, tissue=(150, 110, 140), *, share=0.5, painted=0.0, seed=3):
-    """Tissue of `share` of the width, then glass; the last rows painted white by the scanner."""
-    rng = np.random.default_rng(seed)
-    picture = np.empty((200, 240, 3))
-    split = round(share * 240)
-    picture[:, split:] = glass
-    picture[:, :split] = np.array(tissue) + rng.normal(0, 12, (200, split, 3))
-    picture += rng.normal(0, 1, picture.shape)
-    picture = np.clip(np.rint(picture), 0, 255).astype(np.uint8)
-    if painted:
-        picture[-round(painted * 200) :] = 255
-    return picture
+def test_even_light_changes_nothing():
+    picture = np.random.default_rng(4).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+    white = WhiteLevel((240.0, 238.0, 236.0), 0.5, "glass")
+    np.testing.assert_array_equal(
+        field_density(picture, white), optical_density(picture, white.values)
+    )
 
 
-@pytest.mark.parametrize(
-    ("glass", "share", "painted"),
-    [
-        ((242, 240, 238), 0.5, 0.0),
-        ((235, 244, 228), 0.5, 0.0),  # tinted
-        ((224, 222, 226), 0.9, 0.0),  # dim, and little of it
-        ((238, 240, 236), 0.5, 0.4),  # never scanned areas are painted 255
-        ((238, 240, 236), 0.9, 0.6),
-    ],
-)
-def test_white_is_the_median_of_the_glass(glass, share, painted):
-    white = measure_white(picture_of(glass, share=share, painted=painted))
-    assert white.source == "glass"
-    assert white.values == pytest.approx(glass, abs=1)
-    assert white.glass_fraction == pytest.approx((1 - share) * (1 - painted), abs=0.04)
-
-
-def test_overexposed_glass_is_glass():
-    white = measure_white(picture_of((262, 262, 262)))
-    assert white.source == "glass"
-    assert white.values == (255, 255, 255)
-
-
-def test_without_glass_the_brightest_stands_in():
-    white = measure_white(picture_of((0, 0, 0), (190, 150, 180), share=1.0))
-    assert white.source == "brightest"
-    assert white.glass_fraction < 0.005
-    assert white.values == pytest.approx((218, 178, 208), abs=3)
-
-
-@pytest.mark.parametrize(
-    ("name", "bright"), [("dark", (30, 30, 30)), ("blue only", (20, 30, 230)), ("black", (0, 0, 0))]
-)
-def test_fluorescence_has_no_optical_density(name, bright):
-    picture = np.zeros((100, 100, 3), np.uint8)
-    picture[30:70, 30:70] = bright
-    with pytest.raises(StainError, match="fluorescence.*stains.white"):
-        measure_white(picture)
+def test_the_field_of_light_is_taken_off_at_any_scale():
+    """Light that falls from 240 in the middle to 200 at the left and right edge."""
+    field = ((240.0,) * 3, *(((0.0,) * 3,) * 3), (-40.0,) * 3, (0.0,) * 3)
+    white = WhiteLevel((230.0,) * 3, 0.5, "glass", field, 17.0)
+    for width in (40, 400):
+        x = (np.arange(width) + 0.5) / width * 2 - 1
+        lit = np.broadcast_to((240 - 40 * x * x)[None, :, None], (8, width, 3))
+        glass = np.rint(lit).astype(np.uint8)
+        half = np.rint(lit / 2).astype(np.uint8)
+        assert np.abs(field_density(glass, white)).max() < 0.002
+        assert field_density(half, white) == pytest.approx(0.30103, abs=0.004)

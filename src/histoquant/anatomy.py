@@ -7,13 +7,12 @@ its pieces get their anatomical names, by what they border on.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import distance_transform_edt
 
 from histoquant.epithelium import find_epithelium, sharpen, smooth_within
 from histoquant.settings import AnatomySettings
@@ -33,6 +32,7 @@ NAMES = {
     ADNEXA: "adnexa",
 }
 
+_MARGIN_UM = 200.0  # glass around the tissue that the work looks at; no step looks further
 _BACKGROUND_DAB_OD = 0.1
 _HIDING_OD = 0.25
 _MIN_LEGIBLE = 0.7  # of the tissue; a stain on whole compartments hides no detail within them
@@ -120,6 +120,30 @@ def find_compartments(
     -------
     Compartments. Without epidermis all tissue is dermis, and `reason` says what was seen.
     """
+    if not tissue.any():
+        return _only_dermis(tissue, mpp, "")
+    box = _tissue_box(tissue, mpp)
+    found = _divide(stains[box], tissue[box], mpp, settings, second)
+    labels = np.zeros(tissue.shape, np.uint8)
+    score = np.full(tissue.shape, -1, np.float32)
+    labels[box], score[box] = found.labels, found.score
+    return replace(found, labels=labels, score=score)
+
+
+def _tissue_box(tissue: Mask, mpp: float) -> tuple[slice, slice]:
+    """Rows and columns that hold the tissue and the glass around it that is looked at."""
+    margin = int(np.ceil(_MARGIN_UM / mpp))
+    rows, columns = (np.flatnonzero(tissue.any(axis=axis)) for axis in (1, 0))
+    return (
+        slice(max(int(rows[0]) - margin, 0), int(rows[-1]) + margin + 1),
+        slice(max(int(columns[0]) - margin, 0), int(columns[-1]) + margin + 1),
+    )
+
+
+def _divide(
+    stains: FloatArray, tissue: Mask, mpp: float, settings: AnatomySettings, second: SecondStain
+) -> Compartments:
+    """The work of `find_compartments`, on as much of the slide as there is tissue."""
     counterstains, legible = _readable(stains, tissue, second)
     hematoxylin = counterstains[0]
     epithelium, separation = find_epithelium(counterstains, tissue, legible, mpp, settings)
@@ -202,8 +226,7 @@ def _corneum(rest: Mask, epithelium: Mask, glass: Mask, mpp: float) -> Mask:
     pixels = np.argwhere(near)
     if not len(pixels):
         return near
-    nearest = distance_transform_edt(~epithelium, return_distances=False, return_indices=True)
-    entry = np.moveaxis(nearest, 0, -1)[near]
+    entry = _nearest(epithelium, near)
     way = (entry - pixels) / np.maximum(np.hypot(*(entry - pixels).T), 1e-6)[:, None]
     body, limit = rest & ~near, np.array(rest.shape) - 1
     votes = np.zeros(rest.shape, np.float32)
@@ -216,6 +239,18 @@ def _corneum(rest: Mask, epithelium: Mask, glass: Mask, mpp: float) -> Mask:
         waiting &= ~out
     blur = 2 * round(_CORNEUM_UM / 2 / mpp) + 1
     return np.asarray(near & (cv2.blur(votes, (blur, blur)) > 0))
+
+
+def _nearest(mask: Mask, where: Mask) -> npt.NDArray[np.int64]:
+    """Pixel (n, 2) of `mask` nearest to each True pixel of `where`, in raster order."""
+    inverse = (~mask).astype(np.uint8)
+    _, numbers = cv2.distanceTransformWithLabels(
+        inverse, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    pixels = np.argwhere(mask)
+    numbered = np.zeros((len(pixels) + 1, 2), np.int64)
+    numbered[numbers[mask]] = pixels
+    return np.asarray(numbered[numbers[where]])
 
 
 def _keratin(

@@ -1,7 +1,8 @@
 """Many slides into one results directory: steps are carried out, and their fates kept.
 
 One slide is the unit of work, here or on a cluster; whoever measures it writes its directory.
-A slide that fails does so alone.
+A slide that fails does so alone. What the slides of a staining batch share is found on the way:
+stain vectors before any slide is measured, thresholds once the negative controls are.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from histoquant import __version__, atomic, schedule
+from histoquant import __version__, atomic, locks, schedule
 from histoquant.errors import HistoquantError
 from histoquant.manifest import Entry
 from histoquant.results import write_failure, write_result
@@ -100,12 +101,17 @@ def run(
     started, clock = now(), time.monotonic()
     ledger = _open_ledger(directory, steps, bad, exclude_others)
     todo = [step for step in steps if step.action == "measure"]
+    if any(locks.needs_vectors(step.settings) for step in todo):
+        members = [(step.entry, step.settings) for step in steps]
+        locks.lock_vectors(members, directory, progress or (lambda stage: None))
+        todo = [_with_vectors(step, directory) for step in todo]
     for step in todo:
         atomic.recover(directory.slide(step.entry.slide_id))
     if one_by_one or (scheduler == "local" and min(workers, len(todo)) <= 1):
-        coming = _measure_here(todo, directory, workers, progress)
+        coming = _measure_here(_phases(todo, steps, directory), directory, workers, progress)
     else:
-        coming = _measure_on_cluster(todo, directory, scheduler, workers)
+        phases = _phases(todo, steps, directory)
+        coming = _measure_on_cluster(phases, len(todo), directory, scheduler, workers)
     fates: list[Fate] = []
     run_json: dict[str, object] = {
         "version": __version__,
@@ -147,7 +153,8 @@ def measure(
     entry, clock = step.entry, time.monotonic()
     key = make_key(entry, step.settings)
     try:
-        with open_slide(entry.path, mpp=entry.given_mpp) as slide:
+        damaged = step.settings.slides.damaged_tiles
+        with open_slide(entry.path, mpp=entry.given_mpp, on_damage=damaged) as slide:
             key["slide_sha256"] = slide.fingerprint
             result = pipeline.quantify(
                 slide,
@@ -219,21 +226,60 @@ def _still_done(row: dict[str, str], directory: RunDirectory) -> dict[str, str]:
     return {**row, "status": "pending", "reason": "its result was removed", "seconds": ""}
 
 
+def _with_vectors(step: Step, directory: RunDirectory) -> Step:
+    return replace(step, settings=locks.with_vectors(step.entry, step.settings, directory))
+
+
+def _phases(
+    todo: Sequence[Step], steps: Sequence[Step], directory: RunDirectory
+) -> Iterator[list[Step]]:
+    """Steps that can be taken at once, then those that wait for a negative control.
+
+    The second list is made when it is asked for, which is when the first is done.
+    """
+    waiting = [step for step in todo if _waits(step)]
+    taken = [step for step in todo if not _waits(step)]
+    controls = [step.entry for step in steps if locks.is_control(step.entry)]
+    if taken:
+        yield [_with_threshold(step, [], directory) for step in taken]
+    if waiting:
+        yield [_with_threshold(step, controls, directory) for step in waiting]
+
+
+def _waits(step: Step) -> bool:
+    needs = locks.needs_threshold(step.entry, step.settings)
+    return needs and not locks.is_control(step.entry)
+
+
+def _with_threshold(step: Step, controls: Sequence[Entry], directory: RunDirectory) -> Step:
+    own = locks.with_threshold(step.entry, step.settings, controls, directory, record=True)
+    return replace(step, settings=own)
+
+
 def _measure_here(
-    todo: Sequence[Step], directory: RunDirectory, workers: int, progress: Progress | None
+    phases: Iterator[list[Step]],
+    directory: RunDirectory,
+    workers: int,
+    progress: Progress | None,
 ) -> Iterator[Fate]:
-    for step in todo:
-        yield measure(step, directory, workers, progress)
+    for phase in phases:
+        for step in phase:
+            yield measure(step, directory, workers, progress)
 
 
 def _measure_on_cluster(
-    todo: Sequence[Step], directory: RunDirectory, scheduler: str, workers: int
+    phases: Iterator[list[Step]],
+    count: int,
+    directory: RunDirectory,
+    scheduler: str,
+    workers: int,
 ) -> Iterator[Fate]:
-    with _cluster(scheduler, min(workers, len(todo))) as client:
+    with _cluster(scheduler, min(workers, count)) as client:
         in_flight = max(schedule.total_threads(client), 1 if scheduler == "local" else workers)
         task = partial(_measure_in_worker, directory=directory.path)
-        for done in schedule.run_on(client, task, todo, in_flight):
-            yield _fate(done, directory)
+        for phase in phases:
+            for done in schedule.run_on(client, task, phase, in_flight):
+                yield _fate(done, directory)
 
 
 def _cluster(scheduler: str, workers: int) -> AbstractContextManager[Client]:

@@ -112,7 +112,7 @@ NUCLEI: tuple[Column, ...] = (
     _number("dab_od_mean", "OD", "Mean DAB optical density in the nucleus."),
     _number("dab_od_median", "OD", "Median DAB optical density in the nucleus."),
     _number("ring_dab_od_mean", "OD", "Mean DAB optical density in the cytoplasm ring around it."),
-    _flag("positive", "Mean nuclear DAB OD reaches the first threshold."),
+    _flag("positive", "Mean nuclear DAB OD reaches the first threshold, and it is not in haze."),
     Column("intensity_class", "int64", "1", "0 negative, 1 weak, 2 moderate, 3 strong."),
     _text(
         "compartment",
@@ -134,6 +134,16 @@ NUCLEI: tuple[Column, ...] = (
         required=False,
     ),
     _text("exclusion_reason", "Why it is excluded.", required=False),
+    _flag(
+        "haze_suspected",
+        "Reaches the first threshold but hardly stands out from its cytoplasm ring: not positive.",
+        required=False,
+    ),
+    _flag(
+        "block_positive",
+        "One of a run of basal positive nuclei side by side.",
+        required=False,
+    ),
 )
 
 JUNCTION: tuple[Column, ...] = (
@@ -225,6 +235,14 @@ P16: tuple[Column, ...] = (
     _count("n_3plus", "Strongly positive nuclei."),
     _count("n_without_pigment", "Nuclei that are not suspected of pigment."),
     _count("n_positive_without_pigment", "Positive nuclei that are not suspected of pigment."),
+    _count("n_haze_suspected", "Nuclei that reach the threshold only with the haze they lie in: "
+           "counted as negative."),
+    _count("n_block_positive", "Basal positive nuclei in runs side by side."),
+    _count("n_block_runs", "Such runs."),
+    _percent("block_positive_percent", "n_block_positive", "n_basal",
+             "Basal nuclei in runs of positives."),
+    _number("ring_dab_od_median", "OD", "Median DAB OD of the nuclei's cytoplasm rings.",
+            pool=Pool("apart")),
 )  # fmt: skip
 
 COL7: tuple[Column, ...] = (
@@ -282,6 +300,21 @@ BOTH: tuple[Column, ...] = (
     _text("dab_vector", "Optical density vector of the second stain, R G B.",
           pool=Pool("joined")),
     _text("stain_source", "Where the stain vectors came from.", pool=Pool("joined")),
+    _number("hematoxylin_angle_deg", "deg", "Angle of the hematoxylin vector to the preset's."),
+    _number("marker_angle_deg", "deg", "Angle of the second stain's vector to the preset's."),
+    _number("residual_od", "OD", "Root mean square of what the two vectors leave unexplained in "
+            "tissue, noise included.", pool=Pool("apart")),
+    _number("tissue_saturated_percent", "%", "Tissue with any channel at or below the floor of "
+            "the camera.", pool=Pool("apart")),
+    _text("white_source", "glass, brightest (no glass in view) or given.", pool=Pool("joined")),
+    _number("glass_percent", "%", "Glass of the slide's area.", pool=Pool("apart")),
+    _number("white_uneven_percent", "%", "How far the light on the glass varies over the "
+            "slide.", pool=Pool("apart")),
+    _number("positive_threshold_od", "OD", "Threshold of positivity: mean nuclear DAB OD (p16), "
+            "or peak DAB OD of a bin above its background (col7)."),
+    _text("threshold_source", "Where the threshold came from.", pool=Pool("joined")),
+    _count("damaged_tiles", "Unreadable tiles in tissue, left out of it."),
+    _text("warnings", "What a reader of the figures must know; none.", pool=Pool("joined")),
     _text("slide_sha256", "SHA-256 of the slide's file.", pool=Pool("joined")),
     _text("settings_sha256", "SHA-256 of the settings.", pool=Pool("joined")),
     _text("version", "Version of histoquant that measured.", pool=Pool("joined")),
@@ -289,6 +322,16 @@ BOTH: tuple[Column, ...] = (
 )  # fmt: skip
 
 REASONS = _text("reasons", 'Why values are missing, as "column: reason; ...".')
+
+SWEEP: tuple[Column, ...] = (
+    _number("threshold_od", "OD", "Cut-off of the mean nuclear DAB OD."),
+    _text("compartment", "all, or one of the compartments of nuclei.parquet."),
+    _count("n_nuclei", "Nuclei counted."),
+    _count("n_positive", "Nuclei that reach the cut-off and are not in haze."),
+    _number("positive_percent", "%", "Positive nuclei of all nuclei."),
+    _number("positive_percent_low", "%", "Lower 95 % confidence limit."),
+    _number("positive_percent_high", "%", "Upper 95 % confidence limit."),
+)
 
 SAMPLE: tuple[Column, ...] = (
     _text("person", "Person, from the manifest."),
@@ -298,6 +341,12 @@ SAMPLE: tuple[Column, ...] = (
     Column("n_sections", "int64", "1", "Slides pooled into the row."),
     _text("slides", "Those slides' names in this results directory."),
     _text("control", "none, negative or positive: a control is in no comparison."),
+)
+
+SAMPLE_SWEEP: tuple[Column, ...] = (
+    *(c for c in SAMPLE if c.name in ("person", "site", "visit", "marker", "control")),
+    Column("n_sections", "int64", "1", "Slides pooled into the row."),
+    *SWEEP,
 )
 
 LEDGER: tuple[Column, ...] = (

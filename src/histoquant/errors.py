@@ -8,7 +8,9 @@
     ├── StainError          colours that cannot be separated (no glass, degenerate vectors)
     ├── SettingsError       a setting is unknown or out of range
     ├── ManifestError       rows of a manifest that cannot be used, all of them at once
-    └── ResultError         a results directory that is missing, locked or damaged
+    ├── ResultError         a results directory that is missing, locked or damaged
+    └── StudyError          a study that cannot be analysed as asked: wrong table, unknown outcome
+        └── DesignError     a design that contradicts itself or the samples, all of it at once
 
 A message says what was found, where, and what to do next. The command line prints it
 without a traceback and exits with 2 (usage, input) or 1 (a slide of several failed).
@@ -43,3 +45,11 @@ class ManifestError(HistoquantError):
 
 class ResultError(HistoquantError):
     """A results directory that is missing, locked or damaged."""
+
+
+class StudyError(HistoquantError):
+    """A study that cannot be analysed as asked, such as nuclei offered as people."""
+
+
+class DesignError(StudyError):
+    """A design that contradicts itself or the samples; the message lists all of it."""

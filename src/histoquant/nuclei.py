@@ -29,17 +29,14 @@ from importlib.metadata import entry_points
 
 import cv2
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
-from histoquant.component_tree import (
-    ShapeRules,
-    best_components,
-    ellipse_fits,
-    split_by_cores,
-)
+from histoquant.component_tree import ShapeRules, best_components
 from histoquant.errors import SettingsError
 from histoquant.nucleus_measures import Labels, Stains, measure_nuclei
 from histoquant.settings import NucleiSettings
+from histoquant.waists import split_at_waists
 
 Segmenter = Callable[[Stains, float, NucleiSettings], Labels]
 
@@ -53,15 +50,16 @@ __all__ = [
 ]
 
 SEGMENTER_GROUP = "histoquant.segmenters"
-MAX_EXTENT_UM = 28.0
+MAX_EXTENT_UM = 25.0
 """Longest side of a nucleus' bounding box (um): a spindle nucleus is 10-16 um long."""
+_WIDEST_UM = 16.0  # a nucleus leaves some of a square of this side uncovered
 _SMOOTHING_UM = 0.6
-_PASSES = 2
 _LEFT_SCORE = 0.15
 _LEFT_AREA = 1.25
 HALO_UM = 100.0
 """Support of `segment_nuclei` and `measure_nuclei` together (um): an object, a ring of at most
-10 um, and under it one object of each pass, each as long as the longest, and the smoothing."""
+5 um, under it an object of the second pass beside one of the first, each as long as the longest,
+the square that surroundings are taken from, and the smoothing."""
 
 _GREY_OD = 0.008  # one grey level of nuclear density
 _FLOOR_OD = -0.1  # density of grey level 0: a little below glass, so that haze keeps its slope
@@ -102,38 +100,37 @@ def segment_nuclei(
     if settings.segmenter != "classical":
         return find_segmenter(settings.segmenter)(stains, mpp, settings)
     grey = _nuclear_grey(stains, mpp, second_is_marker)
+    eligible = _stands_out(grey, mpp, settings)
     rules = _shape_rules(mpp, settings)
     if not second_is_marker:
         rules = rules._replace(edge_half=2 * rules.edge_half, min_edge=2 * rules.min_edge)
-    labels = np.zeros(grey.shape, np.int32)
-    for again in range(_PASSES):
-        taken = cv2.dilate((labels > 0).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-        if again:  # what is left beside a nucleus is often its own rim
-            rules = rules._replace(min_score=_LEFT_SCORE, min_area=rules.min_area * _LEFT_AREA)
-        found = best_components(grey, taken, 0, rules)
-        found = _split_touching(found, mpp, settings)
-        labels = np.where(found > 0, found + labels.max(initial=0), labels).astype(np.int32)
-    areas = np.bincount(labels.ravel())
-    small = areas * mpp * mpp < settings.min_area_um2  # pieces of what was split
-    labels[small[labels]] = 0
-    return labels
+    labels = best_components(grey, eligible, np.zeros(grey.shape, np.bool_), rules, False)
+    # What is left beside a nucleus is often its own rim.
+    rules = rules._replace(min_score=_LEFT_SCORE, min_area=rules.min_area * _LEFT_AREA)
+    taken = cv2.dilate((labels > 0).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    left = best_components(grey, eligible, taken, rules, True)
+    np.add(left, labels.max(initial=0), out=labels, where=left > 0)
+    min_piece = settings.min_area_um2 / (mpp * mpp)
+    waist = _waist_rules(mpp, settings)
+    whole: Labels = split_at_waists(labels, _ELLIPSE, mpp / _GREY_UM, waist, min_piece)
+    return whole
 
 
-def _split_touching(labels: Labels, mpp: float, settings: NucleiSettings) -> Labels:
-    """Split objects that are no ellipse where the distance to their border has a waist.
+def _stands_out(grey: NDArray[np.uint8], mpp: float, settings: NucleiSettings) -> NDArray[np.bool_]:
+    """Pixels darker than their surroundings by what the outline of a nucleus must be.
 
-    The same tree, over the distance map of those objects: equally dark nuclei that touch
-    have no level that parts them.
+    The surroundings: the least density that a square too large for a nucleus can hold.
     """
-    count = int(labels.max(initial=0))
-    doubtful = ellipse_fits(labels, count) < _ELLIPSE
-    doubtful[0] = False
-    # Apart from their neighbours, so that the distance is to the object's own border.
-    mask = doubtful[labels] & ~_borders(labels)
-    distance = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    grey = np.minimum(distance * (mpp / _GREY_UM) + 0.01, 255).astype(np.uint8)
+    side = 2 * int(np.ceil(_WIDEST_UM / mpp / 2)) + 1
+    around = cv2.morphologyEx(grey, cv2.MORPH_OPEN, np.ones((side, side), np.uint8))
+    # The outline lies half-way up the edge: as much below it as the least mean above it.
+    return cv2.subtract(grey, around) >= settings.min_contrast_od / 2 / _GREY_OD
+
+
+def _waist_rules(mpp: float, settings: NucleiSettings) -> ShapeRules:
+    """What a node of the distance to an object's border must be to count as a nucleus' core."""
     pixel = mpp * mpp
-    rules = ShapeRules(
+    return ShapeRules(
         min_area=settings.min_area_um2 / 3 / pixel,
         max_area=settings.max_area_um2 / pixel,
         max_extent=MAX_EXTENT_UM / mpp,
@@ -141,24 +138,11 @@ def _split_touching(labels: Labels, mpp: float, settings: NucleiSettings) -> Lab
         edge_half=0.0,
         min_edge=0.0,
         min_contrast=_WAIST_UM / _GREY_UM / 3,  # a cone's mean lies at a third of its height
-        fit_power=8.0,
+        fit_power=8,
         min_fit=0.8,
         min_score=0.0,
         min_seen=0.0,
     )
-    cores = best_components(grey, np.zeros(mask.shape, np.bool_), 0, rules)
-    split: Labels = split_by_cores(labels, cores, count)
-    return split
-
-
-def _borders(labels: Labels) -> NDArray[np.bool_]:
-    """Pixels with another object to the right or below."""
-    border = np.zeros(labels.shape, np.bool_)
-    right = (labels[:, 1:] != labels[:, :-1]) & (labels[:, 1:] > 0)
-    below = (labels[1:] != labels[:-1]) & (labels[1:] > 0)
-    border[:, :-1] |= right & (labels[:, :-1] > 0)
-    border[:-1] |= below & (labels[:-1] > 0)
-    return border
 
 
 def find_segmenter(name: str) -> Segmenter:
@@ -181,16 +165,35 @@ def _nuclear_grey(stains: Stains, mpp: float, second_is_marker: bool) -> NDArray
     Smoothed as integers: OpenCV's blur of uint16 is exact, so a pixel does not depend on how
     wide the window is; of float32 it would, in the last bit.
     """
-    density = stains[..., 0]
-    if second_is_marker:
-        density = density + np.float32(_DAB_SHARE) * stains[..., 1]
-    else:
-        density = density - np.float32(_EOSIN_SHARE) * stains[..., 1]
-    fine = np.clip((density - np.float32(_FLOOR_OD)) * np.float32(_FINE), 0, 65535)
+    share = _DAB_SHARE if second_is_marker else -_EOSIN_SHARE
+    fine = _fine_density(stains, np.float32(share), np.float32(_FLOOR_OD), np.float32(_FINE))
     sigma = _SMOOTHING_UM / mpp
     side = 2 * int(np.ceil(3 * sigma)) + 1
-    smooth = cv2.GaussianBlur(fine.astype(np.uint16), (side, side), sigma)
-    grey: NDArray[np.uint8] = np.minimum(smooth // int(_FINE * _GREY_OD), 255).astype(np.uint8)
+    smooth = cv2.GaussianBlur(fine, (side, side), sigma).astype(np.uint16, copy=False)
+    grey: NDArray[np.uint8] = _to_grey(smooth, int(_FINE * _GREY_OD))
+    return grey
+
+
+@njit(cache=True, nogil=True)
+def _fine_density(
+    stains: Stains, share: np.float32, floor: np.float32, steps: np.float32
+) -> NDArray[np.uint16]:
+    """First stain plus a share of the second, above `floor`, in integer steps per OD."""
+    height, width = stains.shape[:2]
+    fine = np.empty((height, width), np.uint16)
+    for y in range(height):
+        for x in range(width):
+            density = stains[y, x, 0] + share * stains[y, x, 1]
+            fine[y, x] = min(max((density - floor) * steps, np.float32(0)), np.float32(65535))
+    return fine
+
+
+@njit(cache=True, nogil=True)
+def _to_grey(fine: NDArray[np.uint16], steps: int) -> NDArray[np.uint8]:
+    grey = np.empty(fine.shape, np.uint8)
+    for y in range(fine.shape[0]):
+        for x in range(fine.shape[1]):
+            grey[y, x] = min(fine[y, x] // steps, 255)
     return grey
 
 
@@ -200,12 +203,12 @@ def _shape_rules(mpp: float, settings: NucleiSettings) -> ShapeRules:
         min_area=settings.min_area_um2 / pixel,
         max_area=settings.max_area_um2 / pixel,
         max_extent=MAX_EXTENT_UM / mpp,
-        typical_area=40.0 / pixel,
+        typical_area=25.0 / pixel,
         edge_half=0.06 * mpp / _GREY_OD,
         min_edge=0.03 * mpp / _GREY_OD,
         # The outline lies half-way up the edge: a mean above it is half of that above tissue.
         min_contrast=settings.min_contrast_od / 2 / _GREY_OD,
-        fit_power=6.0,
+        fit_power=6,
         min_fit=0.75,
         min_score=0.12,
         min_seen=0.5,

@@ -58,12 +58,8 @@ def measure_nuclei(
         ``dab_od_sd``, ``ring_dab_od_mean`` (NaN without a ring pixel); ``saturated_fraction``;
         ``red_blue_ratio`` (mean OD in red over mean OD in blue).
     """
-    present = np.unique(labels)
-    present = present[present > 0]
+    numbers, present = _renumber(labels)
     n = present.size
-    compact = np.zeros(int(present[-1]) + 1 if n else 1, np.int32)
-    compact[present] = np.arange(1, n + 1, dtype=np.int32)
-    numbers = compact[labels]
     colour = np.zeros((1, 1, 3), np.float32) if od is None else od
     sums, boxes = _sum_nuclei(numbers, stains, colour, n, float(np.float32(max_od)))
     ring = _ring_sums(numbers, stains, _disc(settings.ring_um / mpp), n)
@@ -123,6 +119,25 @@ def _disc(radius: float) -> NDArray[np.int32]:
     squared = dy**2 + dx**2
     inside = squared <= radius * radius
     return np.column_stack((dy[inside], dx[inside], squared[inside])).astype(np.int32)
+
+
+@njit(cache=True, nogil=True)
+def _renumber(labels: Labels) -> tuple[Labels, NDArray[np.int64]]:
+    """Number the labels that there are 1 .. n in ascending order; and those labels."""
+    highest = int(labels.max()) if labels.size else 0
+    there = np.zeros(highest + 1, np.bool_)
+    for label in labels.ravel():
+        there[label] = True
+    there[0] = False
+    present = np.flatnonzero(there)
+    new = np.zeros(highest + 1, np.int32)
+    for k in range(present.size):
+        new[present[k]] = np.int32(k + 1)
+    numbers = np.empty_like(labels)
+    for y in range(labels.shape[0]):
+        for x in range(labels.shape[1]):
+            numbers[y, x] = new[labels[y, x]]
+    return numbers, present
 
 
 @njit(cache=True, nogil=True)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from histoquant import rates
 from histoquant.anatomy import (
@@ -20,14 +17,16 @@ from histoquant.anatomy import (
 )
 from histoquant.detection import find_nuclei
 from histoquant.junction import Junction
-from histoquant.settings import P16Settings, Settings
+from histoquant.positivity import BASAL, SUPRABASAL, block_runs, grade
+from histoquant.settings import Settings
+from histoquant.sweep import threshold_sweep
 
-__all__ = ["find_nuclei", "measure_p16", "threshold_sweep"]
+__all__ = ["find_nuclei", "measure_p16", "threshold_sweep", "warn_of_field"]
 
-BASAL, SUPRABASAL = "epidermis_basal", "epidermis_suprabasal"
 PAPILLARY, RETICULAR = "dermis_papillary", "dermis_reticular"
 OTHER = "other"
 NO_DAB = "the slide's stain set has no DAB"
+_BROWN = 0.9  # of the epidermal nuclei: a stain on all of them marks nothing
 
 _GROUPS = {
     "epidermis": (BASAL, SUPRABASAL),
@@ -72,13 +71,18 @@ def measure_p16(
         Why, for each missing figure.
     """
     table = _place(nuclei, compartments, junction, settings)
-    table = _grade(table, settings.p16, has_marker)
+    table = grade(table, settings.p16, has_marker)
+    if has_marker:
+        blocks, n_runs = block_runs(table, junction, settings.p16)
+    else:
+        blocks, n_runs = np.zeros(len(table), np.bool_), 0
+    table = table.assign(block_positive=blocks)
     areas = _areas(compartments, junction, settings)
     lengths = {
         "measured_length_mm": junction.measured_length_um / 1000,
         "surface_length_mm": surface_length_mm,
     }
-    summary = _summarise(table, areas | lengths, has_marker)
+    summary = _summarise(table, areas | lengths, has_marker, n_runs)
     missing_anatomy = compartments.reason or junction.reason
     reasons = {
         name: _reason(name, has_marker, missing_anatomy, _has_nuclei(name, summary))
@@ -86,6 +90,27 @@ def measure_p16(
         if isinstance(value, float) and np.isnan(value)
     }
     return table.drop(columns=["dab_od_sd", "red_blue_ratio"]), summary, reasons
+
+
+def warn_of_field(summary: dict[str, object], settings: Settings) -> list[str]:
+    """What of the figures says that positivity means something else here, in words."""
+    warnings = []
+    ring, first = float(str(summary["ring_dab_od_median"])), settings.p16.thresholds_od[0]
+    if ring >= first:
+        warnings.append(
+            f"the whole field is brown: half of the nuclei lie in cytoplasm of DAB OD {ring:.2f} "
+            f"or more (threshold {first:g})"
+        )
+    share = float(str(summary["epidermis_positive_percent"]))
+    if share >= 100 * _BROWN:
+        warnings.append(f"{share:.0f} % of the epidermal nuclei are positive")
+    runs = summary["n_block_runs"]
+    if isinstance(runs, int) and runs:
+        warnings.append(
+            f"block-positive: {runs} run(s) of at least {settings.p16.block_run} basal positive "
+            f"nuclei side by side, {summary['n_block_positive']} nuclei in all"
+        )
+    return warnings
 
 
 def _place(
@@ -116,46 +141,6 @@ def _place(
     )
 
 
-def _grade(table: pd.DataFrame, settings: P16Settings, has_marker: bool) -> pd.DataFrame:
-    """Add `positive`, `intensity_class`, `pigment_score` and `pigment_suspected`."""
-    if not has_marker:
-        missing = pd.array([pd.NA] * len(table), dtype="boolean")
-        unknown = pd.array([pd.NA] * len(table), dtype="Int64")
-        return table.assign(
-            positive=missing,
-            intensity_class=unknown,
-            pigment_score=np.nan,
-            pigment_suspected=False,
-        )
-    dab = table["dab_od_mean"].to_numpy(dtype=np.float64)
-    classes = np.searchsorted(np.asarray(settings.thresholds_od), dab, side="right").astype(
-        np.int64
-    )
-    score = _pigment_score(table)
-    return table.assign(
-        positive=classes > 0,
-        intensity_class=classes,
-        pigment_score=score,
-        pigment_suspected=(classes > 0) & (score >= 0.5),
-    )
-
-
-def _pigment_score(table: pd.DataFrame) -> NDArray[np.float64]:
-    """Cues for melanin, 0-1: granular, in few pixels, redder than DAB alone, near the junction.
-
-    Melanin lies in the plane of hematoxylin and DAB, so colour alone cannot tell it; a score
-    needs coarse texture and colour together, and is halved away from the basal layer.
-    """
-    mean = np.maximum(table["dab_od_mean"].to_numpy(dtype=np.float64), 1e-6)
-    variation = table["dab_od_sd"].to_numpy(dtype=np.float64) / mean
-    skew = (mean - table["dab_od_median"].to_numpy(dtype=np.float64)) / mean
-    granular = np.clip(np.maximum((variation - 0.4) / 0.4, (skew - 0.1) / 0.2), 0, 1)
-    ratio = np.nan_to_num(table["red_blue_ratio"].to_numpy(dtype=np.float64))
-    colour = np.clip((ratio - 0.45) / 0.15, 0, 1)
-    near = np.where(table["compartment"] == BASAL, 1.0, 0.5)
-    return np.asarray(granular * colour * near, dtype=np.float64)
-
-
 def _areas(compartments: Compartments, junction: Junction, settings: Settings) -> dict[str, float]:
     """Areas of epidermis and of the two bands of dermis (mm2), NaN without a junction.
 
@@ -181,7 +166,9 @@ def _areas(compartments: Compartments, junction: Junction, settings: Settings) -
     }
 
 
-def _summarise(table: pd.DataFrame, sizes: dict[str, float], has_marker: bool) -> dict[str, object]:
+def _summarise(
+    table: pd.DataFrame, sizes: dict[str, float], has_marker: bool, n_runs: int
+) -> dict[str, object]:
     """Take the p16 figures, by name."""
     counted = table[~table["excluded"]]
     n: dict[str, float] = _counts(counted, "n_nuclei", "n_positive", has_marker)
@@ -200,11 +187,16 @@ def _summarise(table: pd.DataFrame, sizes: dict[str, float], has_marker: bool) -
     clear = counted[~counted["pigment_suspected"]]
     n |= _counts(clear, "n_without_pigment", "n_positive_without_pigment", has_marker)
     n["n_pigment_suspected"] = len(counted) - len(clear) if has_marker else np.nan
+    n["n_haze_suspected"] = int(counted["haze_suspected"].sum()) if has_marker else np.nan
+    known = with_line and has_marker
+    n["n_block_positive"] = int(counted["block_positive"].sum()) if known else np.nan
+    n["n_block_runs"] = n_runs if known else np.nan
     classes = counted["intensity_class"]
-    for grade in (1, 2, 3):
-        n[f"n_{grade}plus"] = int((classes == grade).sum()) if has_marker else np.nan
+    for level in (1, 2, 3):
+        n[f"n_{level}plus"] = int((classes == level).sum()) if has_marker else np.nan
     summary: dict[str, object] = {k: v for k, v in sizes.items() if k.endswith("_area_mm2")}
     summary |= n
+    summary["ring_dab_od_median"] = float(counted["ring_dab_od_mean"].median())
     h_score = rates.h_score(classes) if has_marker else rates.MISSING
     summary |= {"h_score": h_score.value, "h_score_low": h_score.low, "h_score_high": h_score.high}
     tops = dict(n)
@@ -226,6 +218,7 @@ _RATES = {
     "papillary_positive_per_mm2": ("n_papillary_positive_measured", "papillary_area_mm2"),
     "reticular_positive_percent": ("n_reticular_positive", "n_reticular"),
     "reticular_positive_per_mm2": ("n_reticular_positive", "reticular_area_mm2"),
+    "block_positive_percent": ("n_block_positive", "n_basal"),
     "positive_percent_without_pigment": ("n_positive_without_pigment", "n_without_pigment"),
 }
 
@@ -248,7 +241,7 @@ def _rate(name: str, top: float, bottom: float, of_nuclei: bool) -> dict[str, fl
 
 def _reason(name: str, has_marker: bool, missing_anatomy: str, has_nuclei: bool) -> str:
     """Why the figure `name` is missing."""
-    by_anatomy = any(word in name for word in ("_mm", *_GROUPS))
+    by_anatomy = any(word in name for word in ("_mm", "block", *_GROUPS))
     if by_anatomy and missing_anatomy:
         return missing_anatomy
     if not has_marker and "area" not in name:
@@ -262,24 +255,3 @@ def _has_nuclei(name: str, summary: dict[str, object]) -> bool:
     """Whether any nucleus was found in the compartment that a figure is about."""
     group = name.split("_")[0] if name.split("_")[0] in _GROUPS else "epidermis"
     return summary[f"n_{group}"] not in (0, np.nan)
-
-
-def threshold_sweep(nuclei: pd.DataFrame, settings: P16Settings) -> pd.DataFrame:
-    """Percent positive at every cut-off of `settings.sweep_od`, overall and by compartment.
-
-    Columns: ``threshold_od, compartment`` (``all`` or a compartment's name), ``n_nuclei,
-    n_positive, positive_percent, positive_percent_low, positive_percent_high``. Excluded nuclei
-    are left out. No rows when the slide has no DAB.
-    """
-    counted = nuclei[~nuclei["excluded"] & nuclei["dab_od_mean"].notna()]
-    rows: list[dict[str, Any]] = []
-    groups = {"all": counted} | {str(k): g for k, g in counted.groupby("compartment")}
-    for threshold in settings.sweep_od if len(counted) else ():
-        for name, group in groups.items():
-            count = int((group["dab_od_mean"] >= threshold).sum())
-            row = {"threshold_od": threshold, "compartment": name, "n_nuclei": len(group)}
-            row |= {"n_positive": count}
-            rows.append(row | _rate("positive_percent", count, len(group), of_nuclei=True))
-    names = ["threshold_od", "compartment", "n_nuclei", "n_positive", "positive_percent"]
-    limits = ["positive_percent_low", "positive_percent_high"]
-    return pd.DataFrame(rows, columns=names + limits)

@@ -2,7 +2,7 @@
 
 ::
 
-    overview (8 um/px) ──> white level, tissue
+    overview (8 um/px) ──> white level, tissue, stain vectors
     2 um/px            ──> compartments, junction, morphometry
     0.5 um/px          ──> p16: nuclei, block by block   |   col7: the band along the junction
 
@@ -18,10 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
-from histoquant import __version__
-from histoquant.anatomy import Compartments, SecondStain, find_compartments
+from histoquant.anatomy import SecondStain, find_compartments
 from histoquant.blocks import plan_blocks
 from histoquant.collagen7 import (
     NO_DAB,
@@ -30,9 +28,10 @@ from histoquant.collagen7 import (
     missing_collagen7,
     straighten,
 )
+from histoquant.damage import Damage
 from histoquant.detection import find_nuclei
 from histoquant.errors import SlideError
-from histoquant.junction import Junction, trace_junction
+from histoquant.junction import trace_junction
 from histoquant.morphometry import junction_bins, measure_morphometry
 from histoquant.nuclei import HALO_UM
 from histoquant.overlay import draw_overlay
@@ -40,25 +39,15 @@ from histoquant.p16 import measure_p16, threshold_sweep
 from histoquant.results import SlideResult
 from histoquant.settings import MARKERS, Marker, Settings
 from histoquant.slides import Slide, open_slide
-from histoquant.stains import StainModel, WhiteLevel, measure_white, optical_density, unmix
-from histoquant.tissue import find_tissue, focus_score, tissue_detail
+from histoquant.staining import field_figures, find_model, survey_slide
+from histoquant.stains import field_density, unmix
+from histoquant.tissue import tissue_detail
+from histoquant.traces import Section, provenance, trace_reasons, traces, warnings_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Progress = Callable[[str], None]
-Mask = npt.NDArray[np.bool_]
-
-
-@dataclass(frozen=True, eq=False)
-class _Section:
-    """What every marker's measurement starts from."""
-
-    white: WhiteLevel
-    model: StainModel
-    tissue: Mask
-    compartments: Compartments
-    junction: Junction
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,31 +102,64 @@ def quantify(
     """
     if marker not in MARKERS:
         raise ValueError(f"marker {marker!r} is none of {MARKERS}")
+    settings = settings or Settings()
     if not isinstance(slide, Slide):
-        with open_slide(slide) as opened:
+        with open_slide(slide, on_damage=settings.slides.damaged_tiles) as opened:
             return quantify(
                 opened, marker, settings, workers=workers, progress=progress, slide_id=slide_id
             )
-    settings = settings or Settings()
     report = progress or (lambda step: None)
+    damage = Damage(slide)
+    while True:
+        known = damage.known
+        result = _measure(slide, marker, settings, workers, report, slide_id, damage)
+        if damage.known == known:
+            return result
+        report(f"again, without {damage.known} unreadable tiles")
+
+
+def _measure(
+    slide: Slide,
+    marker: Marker,
+    settings: Settings,
+    workers: int,
+    report: Progress,
+    slide_id: str | None,
+    damage: Damage,
+) -> SlideResult:
+    """Measure with what is known by now of the slide's unreadable tiles left out."""
     section = _find_anatomy(slide, marker, settings, report)
+    damage.look(section.tissue)
     morphometry, reasons = measure_morphometry(section.compartments, section.junction, settings)
     bins = junction_bins(section.junction, slide.mpp, settings)
     measure = partial(_measure_p16, workers=workers) if marker == "p16" else _measure_collagen7
     report(f"measuring {marker}")
     measured = measure(slide, section, bins, morphometry, settings)
     report("drawing the overlay")
+    damaged = damage.count()
+    warnings = warnings_of(section, measured.summary, marker, settings, damaged)
     return SlideResult(
         slide_id=slide_id or Path(slide.path).name.split(".")[0],
         marker=marker,
-        summary={**measured.summary, **morphometry, **_traces(slide, section, settings)},
-        reasons=_outlook(section) | reasons | measured.reasons,
+        summary={
+            **measured.summary,
+            **morphometry,
+            **traces(slide, section, marker, settings),
+            "damaged_tiles": damaged,
+            "warnings": "; ".join(warnings) or "none",
+        },
+        reasons=trace_reasons(section) | reasons | measured.reasons,
         nuclei=measured.nuclei,
         junction=measured.bins,
         straightened=None if measured.straightened is None else measured.straightened.od,
         compartments=section.compartments,
         junction_line=section.junction,
-        provenance={**_provenance(slide, section, settings), **measured.provenance},
+        provenance={
+            **provenance(slide, section, settings),
+            **measured.provenance,
+            "damaged_tiles": damaged,
+            "warnings": warnings,
+        },
         overlay=draw_overlay(
             slide, section.compartments, section.junction, measured.nuclei, measured.bins
         ),
@@ -146,54 +168,38 @@ def quantify(
 
 def _find_anatomy(
     slide: Slide, marker: Marker, settings: Settings, report: Progress
-) -> _Section:  # fmt: skip
+) -> Section:  # fmt: skip
     report("looking over the slide")
-    if len(slide.channels) != 3:
+    if not slide.is_colour or len(slide.channels) != 3:
         raise SlideError(
-            f"{slide.path}: {len(slide.channels)} channel(s) ({', '.join(slide.channels)}): "
-            "stains are separated by colour, which takes red, green and blue."
+            f"{slide.path}: {len(slide.channels)} channel(s) of {slide.dtype} "
+            f"({', '.join(slide.channels)}): stains are separated by colour, which takes red, "
+            "green and blue of 8 bit; the measurements need a bright-field slide."
         )
-    overview_um = max(settings.tissue.overview_um, slide.mpp)
-    overview = slide.overview(overview_um)
-    given = settings.stains.white
-    white = WhiteLevel(given, float("nan"), "given") if given else measure_white(overview)
-    model = StainModel.preset(
-        settings.stains.preset,
-        white.values,
-        hematoxylin=settings.stains.hematoxylin,
-        second=settings.stains.second,
-        white_source=white.source,
-    )
-    od = optical_density(overview, white.values)
-    tissue = find_tissue(od, overview_um, settings.tissue) & slide.known(overview_um)
-    if not tissue.any():
-        raise SlideError(
-            f"{slide.path}: no tissue found: no piece of at least "
-            f"{settings.tissue.min_area_mm2:g} mm2 is denser than OD {settings.tissue.min_od:g} "
-            f"(the densest pixel of the overview: {max(od.max(), 0):.2f}). If there is tissue, "
-            "lower tissue.min_od."
-        )
+    survey = survey_slide(slide, settings)
+    model = find_model(slide, survey, settings)
     report("finding epidermis and junction")
     mpp = max(settings.anatomy.mpp, slide.mpp)
-    od = optical_density(slide.overview(mpp), white.values)
+    od = field_density(slide.overview(mpp), survey.white)
     od = np.minimum(od, np.float32(settings.stains.max_od))
     second: SecondStain = "nuclear_marker" if marker == "p16" else "marker"
     if not model.has_marker:
         second = "counterstain"
     compartments = find_compartments(
         unmix(od, model),
-        tissue_detail(od, tissue, mpp, settings.tissue) & slide.known(mpp),
+        tissue_detail(od, survey.tissue, mpp, settings.tissue) & slide.known(mpp),
         mpp,
         settings.anatomy,
         second,
     )
     junction = trace_junction(compartments, settings.junction, settings.anatomy)
-    return _Section(white, model, tissue, compartments, junction)
+    fields = field_figures(slide, survey, model, settings)
+    return Section(survey.white, model, survey.tissue, compartments, junction, fields)
 
 
 def _measure_p16(
     slide: Slide,
-    section: _Section,
+    section: Section,
     bins: pd.DataFrame,
     morphometry: dict[str, object],
     settings: Settings,
@@ -228,7 +234,7 @@ def _measure_p16(
 
 def _measure_collagen7(
     slide: Slide,
-    section: _Section,
+    section: Section,
     bins: pd.DataFrame,
     morphometry: dict[str, object],
     settings: Settings,
@@ -256,56 +262,3 @@ def _measure_collagen7(
         },
         straightened=straightened,
     )
-
-
-def _traces(slide: Slide, section: _Section, settings: Settings) -> dict[str, object]:
-    """Columns of the summary that say how the others came about."""
-    red, green, blue = section.white.values
-    model = section.model
-    return {
-        "focus_score": _focus(slide, section, settings),
-        "mpp": slide.mpp,
-        "mpp_source": slide.mpp_source,
-        "white_r": red,
-        "white_g": green,
-        "white_b": blue,
-        "hematoxylin_vector": model.vectors[0],
-        "dab_vector": model.vectors[1] if model.has_marker else None,
-        "stain_source": model.source,
-        "slide_sha256": slide.fingerprint,
-        "settings_sha256": settings.sha256,
-        "version": __version__,
-        "n_edits": 0,
-    }
-
-
-def _outlook(section: _Section) -> dict[str, str]:
-    return {} if section.model.has_marker else {"dab_vector": NO_DAB}
-
-
-def _focus(slide: Slide, section: _Section, settings: Settings) -> float:
-    """Median sharpness of up to 16 fields spread evenly over the tissue."""
-    mpp, side = settings.nuclei.mpp, 256
-    rows, columns = np.nonzero(section.tissue)
-    scale = np.array(slide.grid_shape(mpp)) / np.array(section.tissue.shape)
-    scores = []
-    for index in np.unique(np.linspace(0, len(rows) - 1, 16).round().astype(int)):
-        y, x = ((np.array([rows[index], columns[index]]) + 0.5) * scale).astype(int) - side // 2
-        field = slide.read(mpp, int(y), int(x), side, side)
-        scores.append(focus_score(optical_density(field, section.white.values)))
-    return float(np.median(scores))
-
-
-def _provenance(slide: Slide, section: _Section, settings: Settings) -> dict[str, object]:
-    return {
-        "slide": {"shape": list(slide.shape), "format": slide.format, "mpp": slide.mpp,
-                  "mpp_source": slide.mpp_source, "missing_tiles": slide.missing_tiles},
-        "white": {"values": section.white.values, "source": section.white.source,
-                  "glass_fraction": section.white.glass_fraction},
-        "stains": {"names": section.model.names, "vectors": section.model.vectors,
-                   "source": section.model.source},
-        "anatomy": {"separation_sd": section.compartments.separation,
-                    "stretches": len(section.junction.stretches)},
-        "settings": settings.model_dump(mode="json"),
-        "version": __version__,
-    }  # fmt: skip

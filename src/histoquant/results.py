@@ -6,6 +6,7 @@
         result.json           summary, reasons, provenance and the key of the run
         summary.csv           one row
         nuclei.parquet        p16
+        sweep.csv             p16: percent positive at every cut-off of p16.sweep_od
         junction.parquet
         compartments.geojson  tissue, compartments and junction, level-0 pixels
         straightened.zarr     col7, arc length x depth
@@ -230,6 +231,10 @@ def _write_tables(result: SlideResult, new: Path) -> None:
     if result.nuclei is not None:
         nuclei = tables.conform(result.nuclei, tables.NUCLEI, "nuclei.parquet")
         nuclei.to_parquet(new / "nuclei.parquet", index=False)
+        sweep: Any = result.provenance.get("threshold_sweep")
+        if sweep:
+            text = csv_text((c.name for c in tables.SWEEP), sweep)
+            (new / "sweep.csv").write_text(text, encoding="utf-8")
     columns = tables.junction_columns(result.marker)
     junction = tables.conform(result.junction, columns, "junction.parquet")
     junction.to_parquet(new / "junction.parquet", index=False)

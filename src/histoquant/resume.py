@@ -4,6 +4,10 @@ Every slide has a key: the slide's content, the settings, the version, the marke
 given for it. A slide whose ``result.json`` holds its present key is left alone. A slide that
 failed is left alone too while its key is the same, unless it is retried on purpose or failed
 for a reason outside itself (its worker died, the disk was full): that is tried again.
+
+What the slides of a staining batch share (`histoquant.locks`) is part of the settings in the
+key. Where it is not known yet, the slide waits: its step is ``measure``, and `batch.run` fills
+in what is missing.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from histoquant import __version__
+from histoquant import __version__, locks
 from histoquant.errors import HistoquantError
 from histoquant.manifest import Entry
 from histoquant.results import FAILURE, RESULT, read_record
@@ -46,12 +50,40 @@ def plan(
     settings: Settings,
     retry_failed: bool = False,
 ) -> list[Step]:
-    """Decide for every usable entry what is to be done; nothing is written."""
+    """Decide for every usable entry what is to be done; nothing is written.
+
+    Raises
+    ------
+    ManifestError
+        When the settings ask for what a staining batch shares, and slides name no batch.
+    """
+    locks.check_batches(entries, settings)
     places = {row["slide_id"]: row["resolved_path"] for row in directory.ledger().rows}
-    return [
-        _step(e, directory, e.settings(settings), retry_failed, _is_moved(e, places))
-        for e in entries
-    ]
+    controls = [e for e in entries if locks.is_control(e)]
+    steps: dict[str, Step] = {}
+    for entry in sorted(entries, key=lambda e: not locks.is_control(e)):  # controls first
+        own = locks.with_vectors(entry, entry.settings(settings), directory)
+        why = _waits_for(entry, own, controls, steps)
+        if why:
+            steps[entry.slide_id] = Step(entry, own, "measure", why)
+            continue
+        own = locks.with_threshold(entry, own, controls, directory)
+        moved = _is_moved(entry, places)
+        steps[entry.slide_id] = _step(entry, directory, own, retry_failed, moved)
+    return [steps[entry.slide_id] for entry in entries]
+
+
+def _waits_for(
+    entry: Entry, settings: Settings, controls: Sequence[Entry], steps: Mapping[str, Step]
+) -> str:
+    """What of its batch a slide has to wait for, in words; empty for nothing."""
+    if locks.needs_vectors(settings):
+        return f"the stain vectors of batch {entry.batch} are estimated first"
+    if locks.needs_threshold(entry, settings) and not locks.is_control(entry):
+        own = [c for c in controls if c.batch == entry.batch]
+        if any(steps[c.slide_id].action == "measure" for c in own):
+            return f"the negative control of batch {entry.batch} is measured first"
+    return ""
 
 
 def make_key(entry: Entry, settings: Settings) -> Key:

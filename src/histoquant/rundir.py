@@ -149,7 +149,9 @@ class RunDirectory:
         return read_record(self.path, "run.json") or {}
 
     def write_tables(self) -> list[dict[str, object]]:
-        """Write ``markers.csv`` and ``markers.parquet`` from the slides on disk; return the rows.
+        """Write ``markers.csv``, ``markers.parquet`` and ``sweep.csv`` from the slides on disk.
+
+        Returns the rows of ``markers.csv``. ``sweep.csv`` is there when a slide has a sweep.
 
         Raises
         ------
@@ -162,8 +164,24 @@ class RunDirectory:
         atomic.write_text(self.path / "markers.csv", pooling.marker_csv(rows))
         parquet = pooling.marker_frame(rows).to_parquet(index=False)
         atomic.write_bytes(self.path / "markers.parquet", parquet)
+        self._write_sweep()
         atomic.write_text(self.path / "columns.json", to_json(tables.columns_json()))
         return rows
+
+    def _write_sweep(self) -> None:
+        from histoquant.sweep import pool_sweeps
+
+        records = ((row, read_record(self.slide(row["slide_id"])) or {}) for row in self.done())
+        sweeps = [
+            (row, record.get("provenance", {}).get("threshold_sweep", []))
+            for row, record in records
+        ]
+        if not any(sweep for _, sweep in sweeps):
+            return
+        rows = pool_sweeps(sweeps).to_dict("records")
+        named = [{str(name): value for name, value in row.items()} for row in rows]
+        text = csv_text((c.name for c in tables.SAMPLE_SWEEP), named)
+        atomic.write_text(self.path / "sweep.csv", text)
 
     def done(self) -> list[dict[str, str]]:
         """Rows of the ledger whose slides are done.

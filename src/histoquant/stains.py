@@ -1,4 +1,4 @@
-"""White level, optical density and stain separation, all in plain NumPy.
+"""Optical density and stain separation.
 
 Values are base-10 optical densities (OD) and stay signed: clipping the negatives that noise
 makes would bias every mean upwards. Vectors are unit length, and the third is the residual
@@ -8,50 +8,45 @@ orthogonal to the first two, so that what a stain pair cannot explain shows up t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+from numba import njit
 
 from histoquant.errors import StainError
+from histoquant.white import Triple, WhiteLevel, measure_white, triple, white_field
+
+__all__ = [
+    "MARKERS",
+    "PRESETS",
+    "Preset",
+    "StainModel",
+    "WhiteLevel",
+    "angle_deg",
+    "field_density",
+    "measure_white",
+    "optical_density",
+    "unmix",
+]
 
 FloatArray = npt.NDArray[np.float32]
 RgbArray = npt.NDArray[np.uint8]
-Triple = tuple[float, float, float]
-Preset = Literal["hdab", "he"]
+Preset = Literal["hdab", "he", "haec"]
 
-# Ruifrok & Johnston 2001, as QuPath rounds them.
+# Ruifrok & Johnston 2001, as QuPath rounds them; AEC from G. Landini's "H AEC" (Fiji's Colour
+# Deconvolution; the same numbers in scikit-image's rgb_from_hax).
+_HEMATOXYLIN = (0.650, 0.704, 0.286)
 PRESETS: dict[Preset, tuple[str, Triple, Triple]] = {
-    "hdab": ("dab", (0.650, 0.704, 0.286), (0.268, 0.570, 0.776)),
-    "he": ("eosin", (0.650, 0.704, 0.286), (0.072, 0.990, 0.105)),
+    "hdab": ("dab", _HEMATOXYLIN, (0.268, 0.570, 0.776)),
+    "he": ("eosin", _HEMATOXYLIN, (0.072, 0.990, 0.105)),
+    "haec": ("aec", _HEMATOXYLIN, (0.2743, 0.6796, 0.6803)),
 }
+MARKERS = ("dab", "aec")
+"""Second stains that say whether a nucleus is positive."""
 
 _MIN_ANGLE_DEG = 10.0
-_FLAT_SD = 2.5  # grey levels; camera noise on glass lies near 1
-_GLASS_RANGE = 14.0  # grey levels below the brightest flat pixels that still are glass
-_MIN_GLASS_FRACTION = 0.005
-_DARK_FIELD = 90.0  # grey level; no bright-field scanner exposes glass this low
-
-
-@dataclass(frozen=True)
-class WhiteLevel:
-    """What unstained light looks like on one slide.
-
-    Attributes
-    ----------
-    values
-        Grey levels R, G, B (0-255).
-    glass_fraction
-        Part of the picture that is glass (0-1).
-    source
-        ``glass``: median of bright, flat pixels. ``brightest``: no glass in view, the 99th
-        percentile of each channel instead. ``given``: from the settings.
-    """
-
-    values: Triple
-    glass_fraction: float
-    source: Literal["glass", "brightest", "given"]
 
 
 @dataclass(frozen=True)
@@ -89,8 +84,28 @@ class StainModel:
         hematoxylin: Triple | None = None,
         second: Triple | None = None,
         white_source: str = "given",
+        vectors_source: str = "",
     ) -> StainModel:
-        """Model from a stain set, with single vectors replaced where they are given."""
+        """Model from a stain set, with single vectors replaced where they are given.
+
+        Parameters
+        ----------
+        name
+            The stain set.
+        white
+            Grey levels R, G, B that mean OD 0.
+        hematoxylin, second
+            OD vectors of any length instead of the set's.
+        white_source, vectors_source
+            Where they came from, for `source`; by default, what of the set was replaced.
+
+        Raises
+        ------
+        StainError
+            When the vectors cannot be told apart, or are none.
+        """
+        if name not in PRESETS:
+            raise StainError(f"stain set {name!r} is none of {', '.join(get_args(Preset))}")
         second_name, *defaults = PRESETS[name]
         first = _unit(hematoxylin or defaults[0])
         other = _unit(second or defaults[1])
@@ -101,7 +116,8 @@ class StainModel:
         ]
         names = ("hematoxylin", second_name, "residual")
         _check_apart(names, first, other)
-        vectors_source = f"preset {name}" + (f", {' and '.join(given)} given" if given else "")
+        if not vectors_source:
+            vectors_source = f"preset {name}" + (f", {' and '.join(given)} given" if given else "")
         return cls(
             names=names,
             vectors=(first, other, _unit(tuple(np.cross(first, other)))),
@@ -111,8 +127,13 @@ class StainModel:
 
     @property
     def has_marker(self) -> bool:
-        """Whether the second stain is a marker (DAB) that positivity can be read from."""
-        return self.names[1] == "dab"
+        """Whether the second stain is a marker (DAB, AEC) that positivity can be read from."""
+        return self.names[1] in MARKERS
+
+    def to_preset_deg(self, name: Preset) -> tuple[float, float]:
+        """Angles of the first and the second vector to those of a stain set, in degrees."""
+        _, first, second = PRESETS[name]
+        return angle_deg(self.vectors[0], first), angle_deg(self.vectors[1], second)
 
 
 def optical_density(rgb: RgbArray, white: Triple) -> FloatArray:
@@ -131,9 +152,10 @@ def optical_density(rgb: RgbArray, white: Triple) -> FloatArray:
     """
     levels = np.maximum(np.arange(256, dtype=np.float64), 1.0)
     table = -np.log10(levels[:, None] / np.asarray(white, np.float64)).astype(np.float32)
-    od = np.empty(rgb.shape, np.float32)
-    for channel in range(3):
-        od[..., channel] = table[rgb[..., channel], channel]
+    pixels = np.ascontiguousarray(rgb).reshape(-1, 1, 3)
+    if not pixels.size:
+        return np.zeros(rgb.shape, np.float32)
+    od: FloatArray = np.asarray(cv2.LUT(pixels, table[None]), np.float32).reshape(rgb.shape)
     return od
 
 
@@ -150,71 +172,51 @@ def unmix(od: FloatArray, model: StainModel) -> FloatArray:
     float32, the shape of `od`: OD of `model.names`, signed.
     """
     inverse = np.linalg.inv(np.asarray(model.vectors, np.float64)).astype(np.float32)
-    red, green, blue = (od[..., channel] for channel in range(3))
+    flat = np.ascontiguousarray(od, np.float32).reshape(-1, 3)
+    return _weigh(flat, inverse).reshape(od.shape)
+
+
+@njit(cache=True, nogil=True)
+def _weigh(od: FloatArray, weights: FloatArray) -> FloatArray:
+    """Sum the channels of each pixel with the weights (channel, stain).
+
+    Spelled out: a matrix product may round a pixel by its place in the array, and then a result
+    would depend on how the slide was cut into blocks.
+    """
     stains = np.empty_like(od)
-    for stain in range(3):
-        # Sums spelled out: a matrix product may round a pixel by its place in the array, and
-        # then a result would depend on how the slide was cut into blocks.
-        stains[..., stain] = red * inverse[0, stain]
-        stains[..., stain] += green * inverse[1, stain]
-        stains[..., stain] += blue * inverse[2, stain]
+    for i in range(od.shape[0]):
+        for stain in range(3):
+            stains[i, stain] = (od[i, 0] * weights[0, stain] + od[i, 1] * weights[1, stain]) + od[
+                i, 2
+            ] * weights[2, stain]
     return stains
 
 
-def measure_white(overview: RgbArray) -> WhiteLevel:
-    """White level of a bright-field slide from its own glass.
-
-    Glass is flat and among the brightest: the median of such pixels is taken. Areas a scanner
-    never visited are painted exactly (255, 255, 255); they are left out where real glass remains.
-    Without glass in view the 99th percentile of each channel stands in, and says so.
+def field_density(rgb: RgbArray, white: WhiteLevel) -> FloatArray:
+    """Optical density of a picture of the whole slide, unevenness of the light taken off.
 
     Parameters
     ----------
-    overview
-        RGB at about 4-16 um/px, shape (h, w, 3), uint8.
+    rgb
+        The whole slide, shape (h, w, 3), uint8, at any scale.
+    white
+        Of the slide.
 
-    Raises
-    ------
-    StainError
-        When even the brightest pixels are dark: a fluorescence slide, or no light.
+    Returns
+    -------
+    float32 (h, w, 3). The same as `optical_density` where the light is even.
     """
-    brightest = np.percentile(overview.reshape(-1, 3), 99, axis=0)
-    if brightest.min() < _DARK_FIELD:
-        levels = ", ".join(f"{level:.0f}" for level in brightest)
-        raise StainError(
-            f"the brightest pixels are at grey levels ({levels}): this looks like fluorescence, "
-            "not a bright-field stain; optical density has no meaning here. If it is bright "
-            "field, set stains.white."
-        )
-    painted = (overview == 255).all(axis=-1)
-    glass = _flat_bright(overview, ~painted)
-    if glass.mean() < 4 * _MIN_GLASS_FRACTION:  # no glass but what is at 255: overexposed
-        glass = _flat_bright(overview, np.ones_like(painted))
-    fraction = float(glass.mean())
-    if fraction >= _MIN_GLASS_FRACTION:
-        return WhiteLevel(_triple(np.median(overview[glass], axis=0)), fraction, "glass")
-    return WhiteLevel(_triple(np.maximum(brightest, 1)), fraction, "brightest")
+    if not white.field:
+        return optical_density(rgb, white.values)
+    od = optical_density(rgb, (1.0, 1.0, 1.0))
+    light: FloatArray = np.log10(white_field(white, (rgb.shape[0], rgb.shape[1])))
+    return np.asarray(od + light, np.float32)
 
 
 def angle_deg(a: Triple, b: Triple) -> float:
     """Angle between two OD vectors in degrees."""
     cosine = float(np.dot(_unit(a), _unit(b)))
     return float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
-
-
-def _flat_bright(rgb: RgbArray, among: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Pixels of `among` with little local variation, all channels near the brightest such."""
-    grey = rgb.astype(np.float32)
-    mean = cv2.blur(grey, (5, 5))
-    variance = cv2.blur(grey * grey, (5, 5)) - mean * mean
-    flat = (variance < _FLAT_SD**2).all(axis=-1) & among
-    if not flat.any():
-        return flat
-    top = np.percentile(mean[flat], 99, axis=0)
-    bright = (mean >= top - _GLASS_RANGE).all(axis=-1)
-    # Evenly stained tissue is flat too; glass is nearly colourless.
-    colourless = np.ptp(top) < 0.25 * top.max()
-    return flat & bright if colourless and top.min() > _DARK_FIELD else np.zeros_like(flat)
 
 
 def _check_apart(names: tuple[str, ...], first: Triple, second: Triple) -> None:
@@ -234,9 +236,4 @@ def _unit(vector: tuple[float, ...]) -> Triple:
     length = np.linalg.norm(values)
     if values.shape != (3,) or not length > 0:
         raise StainError(f"a stain vector needs three numbers, not all zero; found {vector}")
-    return _triple(values / length)
-
-
-def _triple(values: npt.NDArray[np.floating]) -> Triple:
-    r, g, b = (float(v) for v in values)
-    return r, g, b
+    return triple(values / length)

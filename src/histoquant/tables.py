@@ -25,6 +25,8 @@ from histoquant.columns import (
     PROFILE,
     REASONS,
     SAMPLE,
+    SAMPLE_SWEEP,
+    SWEEP,
     Column,
 )
 from histoquant.errors import ResultError
@@ -34,6 +36,8 @@ __all__ = [
     "LEDGER",
     "NUCLEI",
     "SAMPLE",
+    "SAMPLE_SWEEP",
+    "SWEEP",
     "Column",
     "all_tables",
     "columns_json",
@@ -95,7 +99,9 @@ def all_tables() -> dict[str, tuple[Column, ...]]:
     return {
         "markers.csv": marker_columns(),
         "ledger.csv": LEDGER,
+        "sweep.csv": SAMPLE_SWEEP,
         "nuclei.parquet": NUCLEI,
+        "sweep.csv (slide)": SWEEP,
         "junction.parquet (p16)": junction_columns("p16"),
         "junction.parquet (col7)": junction_columns("col7"),
         "summary.csv (p16)": summary_columns("p16"),

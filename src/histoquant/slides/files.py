@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import weakref
 from collections import OrderedDict
 from collections.abc import Hashable
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -13,19 +13,18 @@ from typing import Any
 from numpy.typing import NDArray
 
 from histoquant.errors import SlideError
+from histoquant.slides.handles import Handle
 
 
 class SharedFile:
     """Random access to a file, opened at the first read, closed by `close` or with the object.
 
-    `close` only drops our reference: a read in another thread finishes on the old descriptor,
-    which is closed once nobody uses it. So no read ever meets a number that was reused.
+    `close` never disturbs a read in another thread: the descriptor is closed once nobody uses
+    it, so that no read ever meets a number that was reused.
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lock = Lock()
-        self._handle: _Handle | None = None
+        self._handle = Handle(partial(_Descriptor, path), _Descriptor.close)
 
     def read(self, offset: int, count: int, where: str) -> bytes:
         """Read `count` bytes at `offset`: fewer only at the end of the file.
@@ -36,10 +35,8 @@ class SharedFile:
             When the file cannot be opened or read; the message begins with `where`.
         """
         try:
-            with self._lock:
-                handle = self._handle or _Handle(self._path)
-                self._handle = handle
-            return handle.read(offset, count)
+            with self._handle.use() as file:
+                return file.read(offset, count)
         except (OSError, OverflowError) as error:
             raise SlideError(
                 f"{where}: {count} bytes at byte {offset} cannot be read ({error}). "
@@ -47,17 +44,18 @@ class SharedFile:
             ) from error
 
     def close(self) -> None:
-        """Drop the handle; a later read opens the file again."""
-        with self._lock:
-            self._handle = None
+        """Close the file; a later read opens it again."""
+        self._handle.close()
 
 
-class _Handle:
+class _Descriptor:
     def __init__(self, path: Path) -> None:
         self._fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-        weakref.finalize(self, os.close, self._fd)
         self._size = os.fstat(self._fd).st_size
         self._seek_lock = Lock()
+
+    def close(self) -> None:
+        os.close(self._fd)
 
     def read(self, offset: int, count: int) -> bytes:
         # A damaged byte count must not ask for more memory than the file has bytes.

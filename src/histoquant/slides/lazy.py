@@ -13,22 +13,27 @@ if TYPE_CHECKING:
 
 
 def lazy_pixels(slide: Slide, mpp: float, chunk: tuple[int, int]) -> da.Array:
-    """Give `slide` at `mpp` um/px as a dask array, uint8 (y, x, 3), in chunks of `chunk`."""
-    rows, columns = slide.grid_shape(mpp)
+    """Give `slide` at `mpp` um/px as a dask array (y, x, c), in chunks of `chunk` rows, columns.
+
+    Type and channels are those of `Slide.read`. The graph holds the slide as its path and
+    options, and a task for each chunk.
+    """
+    channels = 3 if slide.is_colour else len(slide.channels)
+    shape = (*slide.grid_shape(mpp), channels)
     chunks = da.core.normalize_chunks(  # type: ignore[no-untyped-call]
-        (*chunk, 3), shape=(rows, columns, 3), dtype=np.uint8
+        (*chunk, channels), shape=shape, dtype=slide.dtype
     )
     lazy: da.Array = da.map_blocks(  # type: ignore[no-untyped-call]
         _read_chunk,
         slide=slide,
         mpp=mpp,
         chunks=chunks,
-        dtype=np.uint8,
-        meta=np.empty((0, 0, 0), dtype=np.uint8),
+        dtype=slide.dtype,
+        meta=np.empty((0, 0, 0), dtype=slide.dtype),
     )
     return lazy
 
 
-def _read_chunk(slide: Slide, mpp: float, block_info: Any = None) -> NDArray[np.uint8]:
+def _read_chunk(slide: Slide, mpp: float, block_info: Any = None) -> NDArray[Any]:
     (y, y_stop), (x, x_stop), _ = block_info[None]["array-location"]
     return slide.read(mpp, y, x, y_stop - y, x_stop - x)

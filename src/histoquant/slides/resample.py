@@ -12,12 +12,14 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
-# Halves round up although 1 / area is rounded; other sums keep farther from a half than this.
-_HALF = 0.5 + 1e-9
+from histoquant.errors import SlideError
+from histoquant.slides import averaging as kernels
+
+# Samples that lie in a row, below which looking each one up is faster.
+_LONG_RUN = 96
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,14 @@ class AxisWeights:
         """One past the last contributing pixel of the level."""
         return int(self.first[-1] + self.count[-1])
 
+    def part(self, start: int, stop: int) -> AxisWeights:
+        """Give the weights of the output pixels ``start..stop`` of these."""
+        inside = slice(start, stop)
+        count, overlap = self.count[inside], self.overlap[inside]
+        return AxisWeights(
+            self.first[inside], count, overlap[:, : count.max(initial=1)], self.total[inside]
+        )
+
 
 def axis_weights(
     start: int, stop: int, factor: float, *, downsample: float, size: int, extent: int
@@ -79,44 +89,79 @@ def axis_weights(
     return AxisWeights(first, count, overlap, overlap.cumsum(axis=1)[:, -1])
 
 
-def area_mean(
-    source: NDArray[np.uint8], rows: AxisWeights, columns: AxisWeights
-) -> NDArray[np.uint8]:
-    """Average `source` (y, x, 3), whose corner is ``(rows.start, columns.start)``.
+def area_mean(source: NDArray[Any], rows: AxisWeights, columns: AxisWeights) -> NDArray[Any]:
+    """Average `source`, uint8 or uint16 (y, x, c), whose corner is ``(rows.start, columns.start)``.
 
-    Returns uint8 (len(rows.first), len(columns.first), 3), rounded half up.
+    Sums are taken down the rows, then along the columns, in the order of the pixels. Where the
+    weights are whole and equal the sums are integers and the division is exact: those pixels
+    are the same by either way.
+
+    Returns (len(rows.first), len(columns.first), c) in the type of `source`, rounded half up.
+
+    Raises
+    ------
+    SlideError
+        For pixels of another type.
     """
-    out = np.empty((len(rows.first), len(columns.first), 3), dtype=np.uint8)
-    _area_mean(
-        np.ascontiguousarray(source).reshape(len(source), -1),
-        (rows.first - rows.start, rows.count, rows.overlap, 1 / rows.total),
-        (columns.first - columns.start, columns.count, columns.overlap, 1 / columns.total),
-        out,
-    )
+    if source.dtype not in (np.uint8, np.uint16):
+        raise SlideError(
+            f"pixels of type {source.dtype} cannot be averaged, only uint8 and uint16. region() "
+            "reads them as they are stored."
+        )
+    out = np.empty((len(rows.first), len(columns.first), source.shape[2]), dtype=source.dtype)
+    taps, height, width = _block_part(source.dtype, rows, columns)
+    if taps:
+        kernels.block_means(taps, np.ascontiguousarray(source), out[:height, :width])
+    if width < out.shape[1]:
+        right = columns.part(width, out.shape[1])
+        out[:, width:] = _weighted(source[:, right.start - columns.start :], rows, right)
+    if height < len(out) and width:
+        below = rows.part(height, len(out))
+        out[height:, :width] = _weighted(
+            source[below.start - rows.start :], below, columns.part(0, width)
+        )
     return out
 
 
-@numba.njit(nogil=True, cache=True)
-def _area_mean(source: Any, rows: Any, columns: Any, out: Any) -> None:
-    row_first, row_count, row_overlap, per_row = rows
-    column_first, column_count, column_overlap, per_column = columns
-    line = np.empty(source.shape[1], dtype=np.float64)
-    for i in range(out.shape[0]):
-        line[:] = 0.0
-        for k in range(row_count[i]):
-            weight, values = row_overlap[i, k], source[row_first[i] + k]
-            for v in range(line.size):
-                line[v] += weight * values[v]
-        for j in range(out.shape[1]):
-            red = green = blue = 0.0
-            v = 3 * column_first[j]
-            for k in range(column_count[j]):
-                weight = column_overlap[j, k]
-                red += weight * line[v]
-                green += weight * line[v + 1]
-                blue += weight * line[v + 2]
-                v += 3
-            share = per_row[i] * per_column[j]
-            out[i, j, 0] = np.uint8(red * share + _HALF)
-            out[i, j, 1] = np.uint8(green * share + _HALF)
-            out[i, j, 2] = np.uint8(blue * share + _HALF)
+def _weighted(source: NDArray[Any], rows: AxisWeights, columns: AxisWeights) -> NDArray[Any]:
+    """Average with any weights, `source` from the first pixel of both on."""
+    channels = source.shape[2]
+    plain = np.ascontiguousarray(source[:, : columns.stop - columns.start])
+    plain = plain.reshape(len(source), -1)
+    down = (rows.first - rows.start, rows.count, rows.overlap, 1 / rows.total)
+    across = (
+        np.repeat(columns.overlap.T, channels, axis=1),
+        np.repeat(1 / columns.total, channels),
+    )
+    samples = (columns.first - columns.start)[:, None] * channels + np.arange(channels)
+    samples = samples.ravel()
+    out = np.empty((len(rows.first), samples.size), dtype=source.dtype)
+    starts = np.flatnonzero(np.diff(samples, prepend=-2) != 1)
+    if len(across[0]) == 2 and samples.size > _LONG_RUN * starts.size:
+        runs = np.stack((starts, np.append(starts[1:], samples.size), samples[starts]), axis=1)
+        kernels.shifted_means(plain, down, across, runs, channels, out)
+    else:
+        kernels.weighted_means(plain, down, across, samples.astype(np.uint32), channels, out)
+    return out.reshape(len(out), -1, channels)
+
+
+def _block_part(
+    dtype: np.dtype[Any], rows: AxisWeights, columns: AxisWeights
+) -> tuple[int, int, int]:
+    """Find the taps of a plain block mean, and the leading rows and columns that are one."""
+    (taps, height), (across, width) = _whole_pixels(rows), _whole_pixels(columns)
+    fits = dtype == np.uint8 and 1 < taps == across <= kernels.MOST_TAPS
+    return (taps, height, width) if fits else (0, 0, 0)
+
+
+def _whole_pixels(weights: AxisWeights) -> tuple[int, int]:
+    """Count the taps of the first pixel, and the leading pixels that have as many, all equal.
+
+    (0, 0) where the first pixel's are not whole and equal.
+    """
+    taps, weight = int(weights.count[0]), weights.overlap[0, 0]
+    alike = (weights.overlap[:, :taps] == weight).all(axis=1) & (weights.count == taps)
+    in_step = weights.first == weights.first[0] + taps * np.arange(len(alike))
+    if not (alike[0] and float(weight).is_integer()):
+        return 0, 0
+    return taps, int(np.argmin(np.append(alike & in_step, False)))

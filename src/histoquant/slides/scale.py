@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree.ElementTree import Element
@@ -40,7 +40,7 @@ class Scale:
     source: str
 
 
-def resolve_scale(path: Path, claims: tuple[ScaleClaim, ...], given: float | None) -> Scale:
+def resolve_scale(path: Path | str, claims: tuple[ScaleClaim, ...], given: float | None) -> Scale:
     """Settle the scale of a slide: `given` if there is one, else the file's first claim.
 
     Raises
@@ -113,7 +113,24 @@ def resolution_claims(
         yield ScaleClaim(None, None, "", f"{found}, which is no scale of a slide")
 
 
-def _accept(path: Path, claim: ScaleClaim) -> Scale:
+def openslide_claims(name: str, vendor: str, properties: Mapping[str, str]) -> Iterator[ScaleClaim]:
+    """Read the claim of OpenSlide's standard properties, which it takes from a vendor's own tags.
+
+    Of a file of no vendor they are its resolution tags, which need not mean the slide's scale.
+    """
+    texts = {axis: properties.get(f"openslide.mpp-{axis}") for axis in "yx"}
+    y_um, x_um = (_number(texts[axis]) for axis in "yx")
+    if not any(texts.values()):
+        yield ScaleClaim(None, None, "", f"no pixel size in the {name} file")
+        return
+    found = ", ".join(f"openslide.mpp-{axis} = {texts[axis]}" for axis in "yx")
+    if vendor == "generic-tiff" and not (is_plausible(y_um) and is_plausible(x_um)):
+        yield ScaleClaim(None, None, "", f"{found}, which is no scale of a slide")
+    else:
+        yield ScaleClaim(y_um, x_um, f"{name} pixel size", found)
+
+
+def _accept(path: Path | str, claim: ScaleClaim) -> Scale:
     y_um, x_um = claim.y_um, claim.x_um
     if y_um is None or x_um is None or not (is_plausible(y_um) and is_plausible(x_um)):
         raise ScaleError(

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import math
 import os
-from dataclasses import asdict
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -15,31 +12,42 @@ import numpy as np
 from numpy.typing import NDArray
 
 from histoquant.errors import ScaleError, SlideError
-from histoquant.slides.grid import Grid, Window, plan_grid, spans
+from histoquant.slides.coverage import outside, percent_inside
+from histoquant.slides.describe import describe
+from histoquant.slides.fingerprint import file_stamps, fingerprint
+from histoquant.slides.grid import Grid
+from histoquant.slides.readers import is_url, open_source
+from histoquant.slides.reading import grid_at, is_brightfield, read_window
 from histoquant.slides.scale import Scale, resolve_scale
-from histoquant.slides.source import Level, Source, open_source
+from histoquant.slides.sharing import shared_source
+from histoquant.slides.source import Level, OnDamage, Source
 
 if TYPE_CHECKING:
     import dask.array as da
 
-_FINEST_FACTOR = 0.5
-_BLOCK_SOURCE_PX = 4096**2
 _CHUNK_PX = 2048
 
 
 def open_slide(
-    path: str | os.PathLike[str], *, mpp: float | None = None, require_scale: bool = True
+    path: str | os.PathLike[str],
+    *,
+    mpp: float | None = None,
+    require_scale: bool = True,
+    on_damage: OnDamage = "error",
 ) -> Slide:
     """Open a whole slide.
 
     Parameters
     ----------
     path
-        An Aperio SVS, Hamamatsu NDPI, OME-TIFF or pyramidal TIFF file.
+        A slide file, a folder of DICOM files, or an OME-Zarr (a folder or a URL).
     mpp
         Microns per level-0 pixel, instead of what the file says.
     require_scale
         With False, a slide without a usable scale opens too, with `Slide.mpp` None.
+    on_damage
+        What an unreadable tile is: an error, or missing like a tile without data. Missing ones
+        are counted in `Slide.damaged_tiles` and left out of `Slide.known`.
 
     Raises
     ------
@@ -48,7 +56,7 @@ def open_slide(
     ScaleError
         When its scale is missing, absurd or unequal in x and y.
     """
-    slide = Slide(path, mpp=mpp, require_scale=require_scale)
+    slide = Slide(path, mpp=mpp, require_scale=require_scale, on_damage=on_damage)
     slide._open()
     return slide
 
@@ -61,7 +69,8 @@ class Slide:
     block) releases the file; reading afterwards opens it again, so that lazy arrays stay good.
 
     Coordinates are (y, x). Continuous level-0 coordinates have the top-left corner of the
-    picture at (0, 0); the centre of pixel i is i + 0.5.
+    picture at (0, 0); the centre of pixel i is i + 0.5. The picture is the whole frame that the
+    scanner describes, also where (MRXS, SCN, BIF) only parts of it were scanned.
     """
 
     def __init__(
@@ -70,24 +79,30 @@ class Slide:
         *,
         mpp: float | None = None,
         require_scale: bool = True,
+        on_damage: OnDamage = "error",
     ) -> None:
-        self.path = Path(path).absolute()
+        name = os.fspath(path)
+        self.path: Path | str = name if is_url(name) else Path(name).absolute()
         self._given_mpp = mpp
         self._require_scale = require_scale
+        self._on_damage = on_damage
+        self._is_copy = False
         self._lock = Lock()
         self._opened: tuple[Source, Scale | None] | None = None
         self._fingerprint = ""
 
-    def __getstate__(self) -> tuple[str, float | None, bool]:
-        return str(self.path), self._given_mpp, self._require_scale
+    def __getstate__(self) -> tuple[str, float | None, bool, OnDamage]:
+        return str(self.path), self._given_mpp, self._require_scale, self._on_damage
 
-    def __setstate__(self, state: tuple[str, float | None, bool]) -> None:
-        path, mpp, require_scale = state
-        self.__init__(path, mpp=mpp, require_scale=require_scale)  # type: ignore[misc]
+    def __setstate__(self, state: tuple[str, float | None, bool, OnDamage]) -> None:
+        path, mpp, require_scale, on_damage = state
+        self.__init__(  # type: ignore[misc]
+            path, mpp=mpp, require_scale=require_scale, on_damage=on_damage
+        )
+        self._is_copy = True
 
     def __dask_tokenize__(self) -> tuple[object, ...]:
-        stat = self.path.stat()
-        return (*self.__getstate__(), stat.st_size, stat.st_mtime_ns)
+        return *self.__getstate__(), *file_stamps(self.path)
 
     def __enter__(self) -> Self:
         return self
@@ -132,6 +147,11 @@ class Slide:
         return self._source.channels
 
     @property
+    def is_colour(self) -> bool:
+        """Whether it is read as 8-bit red, green and blue; grey is repeated in all three."""
+        return is_brightfield(self._source)
+
+    @property
     def levels(self) -> tuple[Level, ...]:
         """Levels of the pyramid, finest first. Labels, macros and thumbnails are none."""
         return self._source.levels
@@ -148,40 +168,58 @@ class Slide:
 
     @property
     def missing_tiles(self) -> int:
-        """Level-0 tiles for which the file holds no data; they read as the fill value."""
+        """Level-0 tiles without data, where a format tells of tiles; see `missing_percent`."""
         return self.levels[0].missing_tiles
 
     @property
+    def missing_percent(self) -> float:
+        """Part of the frame without pixels: not scanned, without data or unreadable."""
+        return percent_inside(self._unknown_boxes(), self.levels[0].shape)
+
+    @property
+    def damaged_tiles(self) -> int:
+        """Tiles found unreadable so far in this process, opened with ``on_damage="missing"``."""
+        return len(self.damaged_boxes())
+
+    def damaged_boxes(self) -> list[tuple[float, float, float, float]]:
+        """Top, left, height, width (level-0 px) of the tiles that `damaged_tiles` counts."""
+        return self._source.damaged_boxes()
+
+    @property
     def fingerprint(self) -> str:
-        """SHA-256 of the file's content (hexadecimal), computed once."""
+        """SHA-256 (hexadecimal) of the content, as `slides.fingerprint` defines it; once."""
         if not self._fingerprint:
-            try:
-                with self.path.open("rb") as file:
-                    self._fingerprint = hashlib.file_digest(file, "sha256").hexdigest()
-            except OSError as error:
-                raise SlideError(f"{self.path}: cannot be read ({error}).") from error
+            self._fingerprint = fingerprint(self.path)
         return self._fingerprint
 
+    def associated(self, name: str) -> NDArray[np.uint8]:
+        """Read the label, macro or thumbnail: uint8 (y, x, 3), under a name that `info` lists.
+
+        A label may show a person's name: it belongs in no result.
+
+        Raises
+        ------
+        SlideError
+            When there is none of that name; the message lists those there are.
+        """
+        return self._source.associated_image(name)
+
     def info(self) -> dict[str, Any]:
-        """Describe the slide in JSON types; `mpp` is None where it is unknown."""
-        source = self._source
-        return {
-            "path": str(self.path),
-            "format": self.format,
-            "height": self.shape[0],
-            "width": self.shape[1],
-            "channels": list(self.channels),
-            "dtype": str(self.dtype),
-            "mpp": self.mpp,
-            "mpp_source": self.mpp_source,
-            "levels": [asdict(level) for level in self.levels],
-            "compression": source.compression,
-            "icc_profile": source.has_icc_profile,
-            "associated_images": list(source.associated),
-        }
+        """Describe the slide in JSON types; `mpp` is None where it is unknown.
+
+        `missing_percent` is None where damage keeps it from being known.
+        """
+        return describe(self, self._source)
 
     def region(
-        self, y: int, x: int, height: int, width: int, level: int = 0, *, fill: int = 255
+        self,
+        y: int,
+        x: int,
+        height: int,
+        width: int,
+        level: int = 0,
+        *,
+        fill: int | None = None,
     ) -> NDArray[Any]:
         """Read pixels of a level as they are stored.
 
@@ -192,7 +230,8 @@ class Slide:
         level
             Index into `levels`.
         fill
-            Value of pixels in tiles that the file holds no data for.
+            Value of pixels that the file holds no data for; by default that of glass: 255 in a
+            slide of 8-bit colours, else 0.
 
         Returns
         -------
@@ -213,16 +252,16 @@ class Slide:
                 f"{self.path}: window y={y}, x={x}, {height} x {width} px leaves level {level} "
                 f"of {rows} x {columns} px. Use read() for windows over the edge."
             )
-        return self._source.region(level, y, x, height, width, fill)
+        return self._source.region(level, y, x, height, width, self._fill(fill))
 
     def grid_shape(self, mpp: float) -> tuple[int, int]:
         """Count rows and columns at `mpp` um/px; the last ones may be partly covered."""
         return self._grid(mpp).shape
 
     def read(
-        self, mpp: float, y: int, x: int, height: int, width: int, *, fill: int = 255
-    ) -> NDArray[np.uint8]:
-        """Read colours at a scale, area-averaged from the next finer level.
+        self, mpp: float, y: int, x: int, height: int, width: int, *, fill: int | None = None
+    ) -> NDArray[Any]:
+        """Read pixels at a scale, area-averaged from the next finer level.
 
         The value of a pixel of the grid is the same in every window that holds it.
 
@@ -234,48 +273,34 @@ class Slide:
             Window on the grid of `mpp` (px), whose corner is that of the slide. It may leave
             the slide.
         fill
-            Value outside the slide and where the file holds no data.
+            Value outside the slide and where the file holds no data; by default that of glass:
+            255 in a slide of 8-bit colours, else 0.
 
         Returns
         -------
         numpy.ndarray
-            uint8 (height, width, 3).
+            (height, width, c): uint8 red, green, blue where `is_colour`; else the slide's own
+            type and channels.
 
         Raises
         ------
         SlideError
-            When the slide is not 8-bit colour or grey, too coarse for `mpp`, or damaged.
+            When the slide is too coarse for `mpp`, or damaged.
         """
-        grid = self._colour_grid(mpp)
-        out = np.full((max(height, 0), max(width, 0), 3), fill, dtype=np.uint8)
-        (y0, y1), (x0, x1) = (
-            (max(start, 0), min(start + length, limit))
-            for start, length, limit in zip((y, x), (height, width), grid.shape, strict=True)
-        )
-        # Block by block: an overview of a slide of one level must not hold the whole slide.
-        block_h, block_w = grid.chunk(_BLOCK_SOURCE_PX / grid.reduction)
-        for rows in spans(y0, y1, block_h):
-            for columns in spans(x0, x1, block_w):
-                inside = slice(rows[0] - y, rows[1] - y), slice(columns[0] - x, columns[1] - x)
-                out[inside] = self._read_block(grid, (rows, columns), fill)
-        return out
+        return read_window(self._source, self._grid(mpp), (y, x), (height, width), self._fill(fill))
 
-    def overview(self, mpp: float) -> NDArray[np.uint8]:
-        """Read the whole slide at `mpp` um/px, uint8 (y, x, 3), within bounded memory."""
+    def overview(self, mpp: float) -> NDArray[Any]:
+        """Read the whole slide at `mpp` um/px, (y, x, c) as `read` does, in bounded memory."""
         rows, columns = self.grid_shape(mpp)
         return self.read(mpp, 0, 0, rows, columns)
 
     def known(self, mpp: float) -> NDArray[np.bool_]:
         """Where the file holds data, on the grid of `mpp`: bool (y, x).
 
-        False wherever any level lacks a tile: those read as the fill value, not as tissue.
+        False wherever any level lacks a tile or pixels, and where a tile was found unreadable
+        so far: those read as the fill value, not as tissue.
         """
-        rows, columns = self.grid_shape(mpp)
-        known = np.ones((rows, columns), dtype=np.bool_)
-        for box in self._source.missing_boxes():
-            y, x, height, width = (side * self.mpp / mpp for side in box)
-            known[int(y) : math.ceil(y + height), int(x) : math.ceil(x + width)] = False
-        return known
+        return outside(self._unknown_boxes(), self.grid_shape(mpp), self.mpp / mpp)
 
     def pixels(self, mpp: float) -> da.Array:
         """Give the whole slide at `mpp` um/px as a lazy array.
@@ -283,12 +308,12 @@ class Slide:
         Returns
         -------
         dask.array.Array
-            uint8 (y, x, 3), equal to `overview`. Chunks follow the tiles of the file; they
-            never change a value.
+            (y, x, c), equal to `overview`. Chunks follow the tiles of the file; they never
+            change a value.
         """
         from histoquant.slides.lazy import lazy_pixels
 
-        return lazy_pixels(self, mpp, self._colour_grid(mpp).chunk(_CHUNK_PX**2))
+        return lazy_pixels(self, mpp, self._grid(mpp).chunk(_CHUNK_PX**2))
 
     @property
     def _source(self) -> Source:
@@ -301,7 +326,8 @@ class Slide:
     def _open(self) -> tuple[Source, Scale | None]:
         with self._lock:
             if self._opened is None:
-                source = open_source(self.path)
+                open_it = shared_source if self._is_copy else open_source
+                source = open_it(self.path, on_damage=self._on_damage)
                 try:
                     scale = resolve_scale(self.path, source.claims, self._given_mpp)
                 except ScaleError:
@@ -311,53 +337,11 @@ class Slide:
                 self._opened = source, scale
             return self._opened
 
+    def _fill(self, given: int | None) -> int:
+        return given if given is not None else 255 * self.is_colour
+
+    def _unknown_boxes(self) -> list[tuple[float, float, float, float]]:
+        return self._source.missing_boxes() + self.damaged_boxes()
+
     def _grid(self, mpp: float) -> Grid:
-        if self._scale is None:
-            raise ScaleError(
-                f"{self.path}: its scale is unknown, so nothing can be read at {mpp} um/px. "
-                "Open it with its microns per pixel (mpp=, --mpp)."
-            )
-        if not (math.isfinite(mpp) and mpp > 0):
-            raise SlideError(f"{self.path}: cannot be read at {mpp} um/px; expected above 0.")
-        factor = mpp / self._scale.mpp
-        if factor < _FINEST_FACTOR:
-            raise SlideError(
-                f"{self.path}: its {self._scale.mpp:.4g} um/px is too coarse to be read at "
-                f"{mpp} um/px. Scan it at a higher magnification, or analyse at a coarser scale."
-            )
-        return plan_grid(self.levels, factor)
-
-    def _colour_grid(self, mpp: float) -> Grid:
-        if not self._source.is_colour or self.dtype != np.uint8:
-            raise SlideError(
-                f"{self.path}: {len(self.channels)} channels of {self.dtype} "
-                f"({', '.join(self.channels)}) are not 8-bit colours. region() reads them as "
-                "they are stored; the measurements need a brightfield slide."
-            )
-        return self._grid(mpp)
-
-    def _read_block(self, grid: Grid, window: Window, fill: int) -> NDArray[np.uint8]:
-        """Read a window inside the grid: uint8 (y, x, 3), or (y, x, 1) for grey pixels."""
-        if grid.is_level and all(
-            stop <= size for (_, stop), size in zip(window, grid.level.shape, strict=True)
-        ):
-            return self._level_block(grid, window, fill)
-        from histoquant.slides.resample import area_mean, axis_weights
-
-        down, across = (
-            axis_weights(
-                *window[axis],
-                grid.factor[axis],
-                downsample=grid.level.downsample[axis],
-                size=grid.level.shape[axis],
-                extent=grid.extent[axis],
-            )
-            for axis in (0, 1)
-        )
-        source = ((down.start, down.stop), (across.start, across.stop))
-        block = self._level_block(grid, source, fill)
-        return area_mean(np.broadcast_to(block, (*block.shape[:2], 3)), down, across)
-
-    def _level_block(self, grid: Grid, window: Window, fill: int) -> NDArray[np.uint8]:
-        (y0, y1), (x0, x1) = window
-        return self._source.region(grid.index, y0, x0, y1 - y0, x1 - x0, fill)
+        return grid_at(self.path, self.levels, self._scale, mpp)

@@ -1,34 +1,16 @@
-"""What a file format must offer to become a `Slide`, and the choice of the reader.
-
-A reader is chosen by the first bytes of the file, never by its name alone: archives are full
-of renamed files.
-"""
+"""What a file format must offer to become a `Slide`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from histoquant.errors import SlideError
 
-_TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_OTHER_MAGIC = (
-    (b"\x89PNG", "a PNG image"),
-    (b"\xff\xd8\xff", "a JPEG image"),
-    (b"PK\x03\x04", "a ZIP archive"),
-    (b"\x1f\x8b", "a gzip archive"),
-    (b"\x89HDF", "an HDF5 file"),
-    (b"%PDF", "a PDF document"),
-    (b"\0\0\0\x0cjP  ", "a JPEG 2000 image"),
-)
-_READABLE = (
-    "histoquant reads Aperio SVS, Hamamatsu NDPI, OME-TIFF and pyramidal TIFF; "
-    "export the slide as OME-TIFF (for instance with QuPath) to use it"
-)
+OnDamage = Literal["error", "missing"]
 
 
 @dataclass(frozen=True)
@@ -74,18 +56,57 @@ class ScaleClaim:
     found: str
 
 
-class Source(Protocol):
-    """A slide file opened by one reader. Reading is thread-safe."""
+class OtherReaderError(SlideError):
+    """A file that one reader does not understand, though it seems whole; another one may."""
 
-    format: str
-    levels: tuple[Level, ...]
-    dtype: np.dtype[Any]
-    channels: tuple[str, ...]
-    is_colour: bool
-    claims: tuple[ScaleClaim, ...]
-    compression: str
-    has_icc_profile: bool
-    associated: tuple[str, ...]
+
+class Source(Protocol):
+    """A slide opened by one reader, ``Reader(path, on_damage="error")``. It is thread-safe."""
+
+    @property
+    def format(self) -> str:
+        """Name of the format, such as ``Aperio SVS``."""
+        ...
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """Levels of the pyramid, finest first; labels, macros and thumbnails are none."""
+        ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the stored pixels."""
+        ...
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the channels, without alpha."""
+        ...
+
+    @property
+    def is_colour(self) -> bool:
+        """Whether the channels are red, green and blue, or one grey that stands for them."""
+        ...
+
+    @property
+    def claims(self) -> tuple[ScaleClaim, ...]:
+        """What the file says about its scale, the most trusted first."""
+        ...
+
+    @property
+    def compression(self) -> str:
+        """How the pixels are packed."""
+        ...
+
+    @property
+    def has_icc_profile(self) -> bool:
+        """Whether there is a colour profile; it is noted and never applied."""
+        ...
+
+    @property
+    def associated(self) -> tuple[str, ...]:
+        """Names of the label, macro and thumbnail images."""
+        ...
 
     def region(
         self, level: int, y: int, x: int, height: int, width: int, fill: int
@@ -94,50 +115,21 @@ class Source(Protocol):
         ...
 
     def missing_boxes(self) -> list[tuple[float, float, float, float]]:
-        """Top, left, height, width (level-0 px) of every tile of any level without data."""
+        """Top, left, height, width (level-0 px) of what the file holds no pixels for."""
+        ...
+
+    def damaged_boxes(self) -> list[tuple[float, float, float, float]]:
+        """Top, left, height, width (level-0 px) of tiles found unreadable so far.
+
+        Only a source opened with ``on_damage="missing"`` has any: there they read as the fill
+        value. Else an unreadable tile is a `SlideError` naming level, tile row and column.
+        """
+        ...
+
+    def associated_image(self, name: str) -> NDArray[np.uint8]:
+        """Read one of `associated`, (height, width, 3); `SlideError` names them all."""
         ...
 
     def close(self) -> None:
         """Release the file handle and the decoded tiles; a later read opens it again."""
         ...
-
-
-def open_source(path: Path) -> Source:
-    """Open `path` with the reader that its first bytes ask for.
-
-    Raises
-    ------
-    SlideError
-        For a missing file, a directory, or bytes that no reader understands.
-    """
-    head = _first_bytes(path)
-    if head[:4] in _TIFF_MAGIC:
-        from histoquant.slides.tiff import TiffSource
-
-        return TiffSource(path)
-    raise SlideError(f"{path}: {_describe(head)}. {_READABLE}.")
-
-
-def _first_bytes(path: Path) -> bytes:
-    if path.is_dir():
-        raise SlideError(f"{path} is a directory, not a slide file. {_READABLE}.")
-    try:
-        with path.open("rb") as file:
-            return file.read(132)
-    except FileNotFoundError:
-        raise SlideError(f"{path}: no such file. Check the path and that the disk is there.") from (
-            None
-        )
-    except (OSError, ValueError) as error:
-        raise SlideError(f"{path}: cannot be read ({error}). Check its permissions.") from error
-
-
-def _describe(head: bytes) -> str:
-    if not head:
-        return "the file is empty (0 bytes); copy it again from the scanner"
-    if head[128:132] == b"DICM":
-        return "a DICOM file, which this version does not read"
-    for magic, name in _OTHER_MAGIC:
-        if head.startswith(magic):
-            return f"found {name}, which is no TIFF"
-    return f"found bytes {head[:16]!r}, which is no TIFF"

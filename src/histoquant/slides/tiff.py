@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from threading import Lock
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from histoquant.errors import SlideError
 from histoquant.slides.files import SharedFile, TileCache
-from histoquant.slides.source import Level
+from histoquant.slides.source import Level, OnDamage
 from histoquant.slides.tiff_layout import read_layout
 from histoquant.slides.tiff_planes import Plane
 from histoquant.slides.tiff_pyramid import PyramidLevel
@@ -24,16 +25,32 @@ _CACHE_BYTES = 64 * 2**20
 # Windows overlap by their halo: only tiles this near (px) to the edge of one are kept.
 _SHARED_PX = 256
 
+Tile = tuple[int | str, int, int]
+"""Level, or name of an associated image; row and column of the tile."""
+
+
+class _DamagedTileError(SlideError):
+    """A tile whose bytes are cut off or no picture, as against a disk that cannot be read."""
+
 
 class TiffSource:
-    """A TIFF slide as a `Source`: Aperio SVS, Hamamatsu NDPI, OME-TIFF or a plain pyramid."""
+    """A TIFF slide as a `Source`: Aperio SVS, Hamamatsu NDPI, Philips, OME-TIFF, a plain pyramid.
 
-    def __init__(self, path: Path) -> None:
+    With ``on_damage="missing"`` a tile that cannot be decoded reads as the fill value, in all
+    its channels, and is remembered in `damaged_boxes`. A disk that cannot be read is always an
+    error: it says nothing about the tile.
+    """
+
+    def __init__(self, path: Path, *, on_damage: OnDamage = "error") -> None:
         layout = read_layout(path)
         self._path = path
+        self._on_damage = on_damage
         self._levels = layout.levels
+        self._associated = layout.associated
         self._file = SharedFile(path)
         self._cache = TileCache(_CACHE_BYTES)
+        self._damaged: set[Tile] = set()
+        self._lock = Lock()
         self.format = layout.format
         self.levels = tuple(_public(level) for level in layout.levels)
         self.dtype = layout.levels[0].dtype
@@ -42,7 +59,7 @@ class TiffSource:
         self.claims = layout.claims
         self.compression = layout.compression
         self.has_icc_profile = layout.has_icc_profile
-        self.associated = layout.associated
+        self.associated = tuple(layout.associated)
 
     def close(self) -> None:
         """Release the file handle and the decoded tiles; a later read opens it again."""
@@ -53,115 +70,165 @@ class TiffSource:
         self, level: int, y: int, x: int, height: int, width: int, fill: int
     ) -> NDArray[Any]:
         """Read pixels (height, width, c) of a window that lies inside `level`."""
-        (tile_h, tile_w), (level_h, level_w) = self._levels[level].tile, self._levels[level].shape
         out = np.empty((height, width, len(self.channels)), dtype=self.dtype)
-        if not out.size:
-            return out
-        for row, rows, tile_rows in _cuts(y, height, tile_h):
-            for column, columns, tile_columns in _cuts(x, width, tile_w):
-                is_shared = _is_near_cut(rows, y, height, level_h) or _is_near_cut(
-                    columns, x, width, level_w
-                )
-                for plane in self._levels[level].planes:
-                    tile = self._tile(level, plane, row, column, is_shared)
-                    if tile is None:
-                        self._check_fillable(level, row, column)
-                        out[rows, columns, plane.out] = fill
-                    else:
-                        out[rows, columns, plane.out] = tile[tile_rows, tile_columns]
+        if out.size:
+            self._read(level, self._levels[level], (y, x), out, fill)
         return out
 
-    def _tile(
-        self, level: int, plane: Plane, row: int, column: int, is_shared: bool
-    ) -> NDArray[Any] | None:
-        """Give a decoded tile (y, x, c), or None where the file has no data."""
-        index = row * self._levels[level].tile_columns + column
-        offset, count = int(plane.offsets[index]), int(plane.counts[index])
-        if offset == 0 or count == 0:
-            return None
-        key = (level, plane.out.start, index)
-        tile = self._cache.get(key)
-        if tile is None:
-            tile = self._decode(level, plane, row, column, offset, count)
-            if is_shared:
-                self._cache.put(key, tile)
-        return tile
+    def associated_image(self, name: str) -> NDArray[np.uint8]:
+        """Read one of `associated`: (height, width, 3), grey repeated in all three.
 
-    def _decode(
-        self, level: int, plane: Plane, row: int, column: int, offset: int, count: int
-    ) -> NDArray[Any]:
-        where = f"{self._path}: level {level}, tile row {row}, column {column}"
-        data = self._file.read(offset, count, where)
-        if len(data) < count:
-            raise SlideError(
-                f"{where}: the file ends after {len(data)} of the tile's {count} bytes "
-                f"at byte {offset}. It is truncated; copy it again from the scanner."
-            )
-        index = plane.first + row * self._levels[level].tile_columns + column
-        try:
-            tile = plane.decode(data, index)
-        except Exception as error:  # codecs raise whatever they like on damaged data
-            raise SlideError(
-                f"{where}: {count} bytes at byte {offset} cannot be decoded ({error}). "
-                "The file is damaged; copy it again from the scanner."
-            ) from error
-        self._check_tile(tile, level, row, column, where)
-        return tile
+        Raises
+        ------
+        SlideError
+            When there is none of that name, or it cannot be read.
+        """
+        picture = self._associated.get(name)
+        if picture is None:
+            there = ", ".join(self.associated) or "none"
+            raise SlideError(f"{self._path}: no associated image {name!r}; there are: {there}.")
+        if isinstance(picture, str):
+            raise SlideError(picture)
+        samples = max(plane.out.stop for plane in picture.planes)
+        out = np.empty((*picture.shape, samples), dtype=np.uint8)
+        self._read(name, picture, (0, 0), out, 255)
+        return out if samples == 3 else np.repeat(out, 3, axis=2)
 
     def missing_boxes(self) -> list[tuple[float, float, float, float]]:
         """Top, left, height, width (level-0 px) of every tile of any level without data."""
         return [
-            (
-                row * level.tile[0] * level.downsample[0],
-                column * level.tile[1] * level.downsample[1],
-                level.tile[0] * level.downsample[0],
-                level.tile[1] * level.downsample[1],
-            )
+            level.box(*divmod(int(index), level.tile_columns))
             for level in self._levels
-            for plane in level.planes
-            for row, column in (
-                divmod(int(index), level.tile_columns) for index in np.flatnonzero(plane.missing)
-            )
+            for index in np.flatnonzero(level.missing)
         ]
 
-    def _check_tile(
-        self, tile: NDArray[Any], level: int, row: int, column: int, where: str
+    def damaged_boxes(self) -> list[tuple[float, float, float, float]]:
+        """Top, left, height, width (level-0 px) of tiles found unreadable so far."""
+        with self._lock:
+            damaged = [tile for tile in self._damaged if isinstance(tile[0], int)]
+        return [self._levels[int(level)].box(row, column) for level, row, column in sorted(damaged)]
+
+    def _read(
+        self,
+        name: int | str,
+        picture: PyramidLevel,
+        corner: tuple[int, int],
+        out: NDArray[Any],
+        fill: int,
     ) -> None:
-        geometry = self._levels[level]
-        starts = (row * geometry.tile[0], column * geometry.tile[1])
-        needed = tuple(
-            min(tile_side, side - start)
-            for tile_side, side, start in zip(geometry.tile, geometry.shape, starts, strict=True)
-        )
-        if tile.shape[0] < needed[0] or tile.shape[1] < needed[1] or tile.dtype != self.dtype:
-            raise SlideError(
-                f"{where}: decoded to {tile.shape} {tile.dtype}, expected {needed} {self.dtype}. "
+        """Read the window of `picture` that has its `corner` and the shape of `out`."""
+        (y, x), (height, width) = corner, out.shape[:2]
+        down = list(_parts(y, height, picture.tile[0], picture.shape[0]))
+        across = list(_parts(x, width, picture.tile[1], picture.shape[1]))
+        for row in down:
+            for column in across:
+                place = (name, row.tile, column.tile)
+                tiles = self._tiles(picture, place, row.is_shared or column.is_shared)
+                if tiles is None:
+                    out[row.of_window, column.of_window] = fill
+                    continue
+                for plane, tile in zip(picture.planes, tiles, strict=True):
+                    out[row.of_window, column.of_window, plane.out] = tile[
+                        row.of_tile, column.of_tile
+                    ]
+
+    def _tiles(
+        self, picture: PyramidLevel, place: Tile, is_shared: bool
+    ) -> list[NDArray[Any]] | None:
+        """Give a decoded tile, (y, x, c) of each plane; None where any has no data."""
+        index = place[1] * picture.tile_columns + place[2]
+        if place in self._damaged or picture.is_missing(index):
+            return None
+        try:
+            return [self._tile(picture, plane, place, is_shared) for plane in picture.planes]
+        except _DamagedTileError:
+            if self._on_damage == "error":
+                raise
+            with self._lock:
+                self._damaged.add(place)
+            return None
+
+    def _tile(
+        self, picture: PyramidLevel, plane: Plane, place: Tile, is_shared: bool
+    ) -> NDArray[Any]:
+        key = (*place, plane.out.start)
+        tile = self._cache.get(key)
+        if tile is None:
+            tile = self._decode(picture, plane, place)
+            if is_shared:
+                self._cache.put(key, tile)
+        return tile
+
+    def _decode(self, picture: PyramidLevel, plane: Plane, place: Tile) -> NDArray[Any]:
+        name, row, column = place
+        level = f"level {name}" if isinstance(name, int) else name
+        where = f"{self._path}: {level}, tile row {row}, column {column}"
+        index = row * picture.tile_columns + column
+        offset, count = int(plane.offsets[index]), int(plane.counts[index])
+        data = self._file.read(offset, count, where)
+        if len(data) < count:
+            raise _DamagedTileError(
+                f"{where}: the file ends after {len(data)} of the tile's {count} bytes "
+                f"at byte {offset}. It is truncated; copy it again from the scanner."
+            )
+        try:
+            tile = plane.decode(data, plane.first + index)
+        except MemoryError as error:
+            raise SlideError(f"{where}: too little memory to decode it.") from error
+        except Exception as error:  # codecs raise whatever they like on damaged data
+            raise _DamagedTileError(
+                f"{where}: {count} bytes at byte {offset} cannot be decoded ({error}). "
                 "The file is damaged; copy it again from the scanner."
-            )
-
-    def _check_fillable(self, level: int, row: int, column: int) -> None:
-        if self.dtype != np.uint8:
-            raise SlideError(
-                f"{self._path}: level {level}, tile row {row}, column {column} has no data, and "
-                f"no value of {self.dtype} could stand for it. Export the slide again."
-            )
+            ) from error
+        channels = plane.out.stop - plane.out.start
+        if tile.shape != (*picture.tile, channels) or tile.dtype != picture.dtype:
+            _check_tile(picture, channels, tile, (row, column), where)
+        return tile
 
 
-def _cuts(start: int, length: int, tile: int) -> Iterator[tuple[int, slice, slice]]:
-    """Cut a window along one axis: tile index, part of the window, part of the tile."""
+def _check_tile(
+    picture: PyramidLevel, channels: int, tile: NDArray[Any], place: tuple[int, int], where: str
+) -> None:
+    """Check that a tile which is not a full one at least covers its part of the picture."""
+    height, width = (
+        min(tile_side, side - k * tile_side)
+        for k, tile_side, side in zip(place, picture.tile, picture.shape, strict=True)
+    )
+    needed = (height, width, channels)
+    has_room = tile.shape[0] >= height and tile.shape[1] >= width and tile.shape[2] == channels
+    if not has_room or tile.dtype != picture.dtype:
+        raise _DamagedTileError(
+            f"{where}: decoded to {tile.shape} {tile.dtype}, expected {needed} {picture.dtype}. "
+            "The file is damaged; copy it again from the scanner."
+        )
+
+
+class _Part(NamedTuple):
+    """Where a window meets a row or a column of tiles, and whether other windows may, too."""
+
+    tile: int
+    of_window: slice
+    of_tile: slice
+    is_shared: bool
+
+
+def _parts(start: int, length: int, tile: int, size: int) -> Iterator[_Part]:
+    """Cut a window at the tiles along one axis of `size` px.
+
+    An edge of the window that cuts through tiles is one that windows overlap at.
+    """
     stop = start + length
+    first = start + _SHARED_PX if start % tile else start
+    last = stop - _SHARED_PX if stop % tile and stop < size else stop
     for index in range(start // tile, -(-stop // tile)):
-        corner = index * tile
-        first, last = max(start, corner), min(stop, corner + tile)
-        yield index, slice(first - start, last - start), slice(first - corner, last - corner)
-
-
-def _is_near_cut(part: slice, start: int, length: int, size: int) -> bool:
-    """Tell whether a part of a window lies near an edge behind which the slide goes on."""
-    before = start > 0 and part.start < _SHARED_PX
-    return before or (start + length < size and part.stop > length - _SHARED_PX)
+        low, high = max(start, index * tile), min(stop, (index + 1) * tile)
+        yield _Part(
+            index,
+            slice(low - start, high - start),
+            slice(low - index * tile, high - index * tile),
+            low < first or high > last,
+        )
 
 
 def _public(level: PyramidLevel) -> Level:
-    missing = sum(int(np.count_nonzero(plane.missing)) for plane in level.planes)
-    return Level(level.shape, level.downsample, level.tile, missing)
+    return Level(level.shape, level.downsample, level.tile, int(np.count_nonzero(level.missing)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,20 +16,28 @@ from tifffile import TiffFile, TiffPage
 from histoquant.errors import SlideError
 from histoquant.slides.scale import aperio_claims, resolution_claims
 from histoquant.slides.source import ScaleClaim
+from histoquant.slides.tiff_chain import check_chain, check_subifds
 from histoquant.slides.tiff_ome import read_ome
-from histoquant.slides.tiff_pyramid import PyramidLevel, build_level, finest_first
+from histoquant.slides.tiff_philips import read_philips
+from histoquant.slides.tiff_planes import compression_name
+from histoquant.slides.tiff_pyramid import (
+    OTHER_PICTURES,
+    PyramidLevel,
+    build_level,
+    finest_first,
+)
 
 # tifffile's remarks go to whoever configured logging, not to everybody's terminal.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
-_MOST_PAGES = 4096
+_LARGEST_OTHER_BYTES = 2**29
 _NDPI_FORMAT, _NDPI_LENS, _NDPI_Z = 65420, 65421, 65424
 _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT, _ICC_PROFILE = 282, 283, 296, 34675
 _MINISBLACK, _RGB, _YCBCR = 1, 2, 6
 _DECODED_AS_RGB = {6, 7, 33003, 33007}
 _ALPHA = {1, 2}
 _REDUCED, _MACRO = 1, 8
-_NOT_YET = (("is_scn", "Leica SCN"), ("is_bif", "Ventana BIF"), ("is_philips", "Philips TIFF"))
+_OTHERS = (("is_scn", "Leica SCN"), ("is_bif", "Ventana BIF"))
 _ADVICE = "Export the slide as an RGB or multi-channel OME-TIFF to use it"
 
 
@@ -43,18 +52,26 @@ class Layout:
     claims: tuple[ScaleClaim, ...]
     compression: str
     has_icc_profile: bool
-    associated: tuple[str, ...]
+    associated: dict[str, PyramidLevel | str]
+    """Label, macro and the like by name; a text where one cannot be read, saying why."""
+
+
+Named = tuple[tuple[str, list[TiffPage]], ...]
 
 
 @dataclass(frozen=True)
 class _Pages:
-    """Pages of each level (several where channels lie on separate pages), finest first."""
+    """Pages of each level (several where channels lie on separate pages), finest first.
+
+    `times` are the downsamples of the levels where the file states them.
+    """
 
     format: str
     levels: list[list[TiffPage]]
-    associated: tuple[str, ...] = ()
+    associated: Named = ()
     claims: tuple[ScaleClaim, ...] = ()
     channels: tuple[str, ...] = ()
+    times: tuple[float, ...] = ()
 
 
 def read_layout(path: Path) -> Layout:
@@ -104,27 +121,60 @@ def _layout(path: Path, tiff: TiffFile) -> Layout:
     return Layout(
         format=found.format,
         levels=tuple(
-            build_level(f"{path}: level {k}", pages, base, kept)
-            for k, pages in enumerate(found.levels)
+            build_level(f"{path}: level {k}", pages, base, kept, times=times)
+            for k, (pages, times) in enumerate(
+                zip(found.levels, found.times or (None,) * len(found.levels), strict=True)
+            )
         ),
         channels=channels,
         is_colour=len(channels) == 1 or int(first.photometric) != _MINISBLACK,
         claims=(*found.claims, *resolution_claims(*_resolution(first))),
-        compression=getattr(first.compression, "name", str(first.compression)),
+        compression=compression_name(first),
         has_icc_profile=_ICC_PROFILE in first.tags,
-        associated=found.associated,
+        associated=_associated(path, found.associated),
     )
+
+
+def _associated(path: Path, named: Named) -> dict[str, PyramidLevel | str]:
+    found: dict[str, PyramidLevel | str] = {}
+    for name, pages in named:
+        count = sum(other.partition(" #")[0] == name for other in found)
+        found[f"{name} #{count + 1}" if count else name] = _picture(path, name, pages)
+    return found
+
+
+def _picture(path: Path, name: str, pages: list[TiffPage]) -> PyramidLevel | str:
+    """Describe an associated image. That one is damaged is no reason to refuse the slide."""
+    try:
+        if len(pages) != 1:
+            return f"{path}: {name} has its channels on {len(pages)} pages and is no picture."
+        shape = pages[0].imagelength, pages[0].imagewidth
+        kept = _kept_samples(path, pages[0])
+        if kept not in (1, 3) or pages[0].dtype != np.uint8:
+            return f"{path}: {name} has {kept} channels of {pages[0].dtype} and is no picture."
+        if not 0 < math.prod(shape) * kept <= _LARGEST_OTHER_BYTES:
+            return f"{path}: {name} claims {shape[0]} x {shape[1]} px, which is no {name}."
+        return build_level(f"{path}: {name}", pages, shape, kept)
+    except SlideError as error:
+        return str(error)
+    except Exception as error:  # as in read_layout
+        return f"{path}: {name} cannot be read ({error}). The file is damaged."
 
 
 def _find_levels(path: Path, tiff: TiffFile) -> _Pages:
     pages = _all_pages(path, tiff)
-    for flag, name in _NOT_YET:
+    for flag, name in _OTHERS:
         if getattr(tiff, flag, False):
-            raise SlideError(f"{path}: {name}, which this version cannot read. {_ADVICE}.")
+            raise SlideError(f"{path}: {name}, whose tiles overlap; OpenSlide reads it.")
     if _NDPI_FORMAT in pages[0].tags:
         return _ndpi(path, pages)
     if tiff.is_svs:
         return _aperio(pages)
+    if tiff.is_philips:
+        slide = read_philips(path, pages)
+        return _Pages(
+            "Philips TIFF", slide.levels, slide.others, slide.claims, times=slide.downsamples
+        )
     if tiff.is_ome and tiff.ome_metadata:
         image = read_ome(path, tiff.ome_metadata, pages)
         return _Pages("OME-TIFF", image.levels, image.others, image.claims, image.channels)
@@ -132,13 +182,17 @@ def _find_levels(path: Path, tiff: TiffFile) -> _Pages:
 
 
 def _all_pages(path: Path, tiff: TiffFile) -> list[TiffPage]:
-    pages: list[TiffPage] = []
-    for page in tiff.pages:
-        pages.append(page.aspage())
-        if len(pages) > _MOST_PAGES:
-            raise SlideError(f"{path}: over {_MOST_PAGES} images in one file. {_ADVICE}.")
+    count = check_chain(path, tiff)
+    pages: list[TiffPage] = [page.aspage() for page in tiff.pages]
     if not pages:
         raise SlideError(f"{path}: a TIFF file without an image. Copy it again from the scanner.")
+    if len(pages) != count:
+        raise SlideError(
+            f"{path}: {len(pages)} of {count} images can be read. The file is damaged; copy it "
+            "again from the scanner."
+        )
+    for k, page in enumerate(pages):
+        check_subifds(path, tiff, k, page.subifds or ())
     return pages
 
 
@@ -146,7 +200,7 @@ def _aperio(pages: list[TiffPage]) -> _Pages:
     base, *others = pages
     # The thumbnail is striped and keeps the aspect of the scan: only tiles make a level.
     scans = [page for page in others if page.is_tiled and not page.subfiletype]
-    names = [_aperio_name(page) for page in others if page not in scans]
+    names = [(_aperio_name(page), [page]) for page in others if page not in scans]
     levels = [[page] for page in finest_first(base, scans)]
     return _Pages("Aperio SVS", levels, tuple(names), tuple(aperio_claims(base.description)))
 
@@ -175,7 +229,11 @@ def _ndpi(path: Path, pages: list[TiffPage]) -> _Pages:
     return _Pages(
         "Hamamatsu NDPI",
         [[page] for page in finest_first(scans[0], scans[1:])],
-        tuple(names[power] for power in lens if power in names),
+        tuple(
+            (names[power], [page])
+            for page, power in zip(pages, lens, strict=True)
+            if power in names
+        ),
         tuple(resolution_claims(*_resolution(scans[0]), vendor="Hamamatsu")),
     )
 
@@ -192,8 +250,13 @@ def _plain(path: Path, pages: list[TiffPage]) -> _Pages:
     subpages = [sub.aspage() for sub in base.pages or ()]
     tiled = [page for page in subpages + others if page.is_tiled or not base.is_tiled]
     levels = finest_first(base, tiled)
-    rest = [f"image {page.index}" for page in others if page not in levels]
-    return _Pages("TIFF", [[page] for page in levels], tuple(rest))
+    rest = tuple((_plain_name(page), [page]) for page in others if page not in levels)
+    return _Pages("TIFF", [[page] for page in levels], rest)
+
+
+def _plain_name(page: TiffPage) -> str:
+    text = page.description.lower()
+    return next((name for name in OTHER_PICTURES if text.startswith(name)), f"image {page.index}")
 
 
 def _kept_samples(path: Path, page: TiffPage) -> int:
@@ -210,7 +273,7 @@ def _kept_samples(path: Path, page: TiffPage) -> int:
     name = getattr(page.photometric, "name", photometric)
     raise SlideError(
         f"{path}: colours stored as {name}, {samples} samples of {page.bitspersample} bits "
-        f"({getattr(page.compression, 'name', page.compression)}). {_ADVICE}."
+        f"({compression_name(page)}). {_ADVICE}."
     )
 
 

@@ -21,12 +21,15 @@ from histoquant.slides.tiff_pyramid import finest_first
 
 @dataclass(frozen=True)
 class OmeImage:
-    """The largest image of the file; each level lists one page per channel or group of them."""
+    """The largest image of the file; each level lists one page per channel or group of them.
+
+    `others` are the names and pages of the other images.
+    """
 
     levels: list[list[TiffPage]]
     channels: tuple[str, ...]
     claims: tuple[ScaleClaim, ...]
-    others: tuple[str, ...]
+    others: tuple[tuple[str, list[TiffPage]], ...]
 
 
 def read_ome(path: Path, xml: str, pages: list[TiffPage]) -> OmeImage:
@@ -56,7 +59,9 @@ def read_ome(path: Path, xml: str, pages: list[TiffPage]) -> OmeImage:
         channels=tuple(c.get("Name", "") for c in _children(pixels, "Channel")),
         claims=tuple(ome_claims(pixels)),
         others=tuple(
-            image.get("Name") or f"image {k}" for k, (image, _) in enumerate(images) if k != main
+            (image.get("Name") or f"image {k}", _pages_of(path, root, other, pages))
+            for k, (image, other) in enumerate(images)
+            if k != main
         ),
     )
 
@@ -77,6 +82,10 @@ def _full_resolution(
             "It is truncated or was edited; export it again."
         )
     return [pages[ifd] for ifd in ifds]
+
+
+def _pages_of(path: Path, root: Element, pixels: Element, pages: list[TiffPage]) -> list[TiffPage]:
+    return [pages[ifd] for ifd in _ifds(path, root, pixels) if 0 <= ifd < len(pages)]
 
 
 def _ifds(path: Path, root: Element, pixels: Element) -> list[int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +12,9 @@ from numpy.typing import NDArray
 from tifffile import TiffPage
 
 from histoquant.errors import SlideError
+from histoquant.slides.tiff_headers import CLAIMS
 
-_LARGEST_TILE_BYTES = 2**30
+_LARGEST_TILE_BYTES = 2**29
 _JPEG = {6, 7, 34892, 33007}
 _JPEG2000_YCBCR = 33003
 
@@ -48,6 +48,11 @@ class Plane:
         """Bool (tiles,): tiles that the file declares but holds no data for."""
         missing: NDArray[np.bool_] = (self.counts == 0) | (self.offsets == 0)
         return missing
+
+
+def compression_name(page: TiffPage) -> str:
+    """Give the name of a page's compression, or its number."""
+    return str(getattr(page.compression, "name", page.compression))
 
 
 def tile_shape(page: TiffPage) -> tuple[int, int]:
@@ -96,7 +101,8 @@ def planes_of(page: TiffPage, first_channel: int, kept: int, where: str) -> tupl
 def _decoder(page: TiffPage, kept: int, where: str) -> Decoder:
     dtype, tile = page.dtype, tile_shape(page)
     samples = page.samplesperpixel if page.planarconfig == 1 else 1
-    if dtype is None or math.prod(tile) * samples * dtype.itemsize > _LARGEST_TILE_BYTES:
+    depth = page.tiledepth if page.is_tiled else 1
+    if dtype is None or math.prod(tile) * samples * depth * dtype.itemsize > _LARGEST_TILE_BYTES:
         raise SlideError(
             f"{where}: tiles or strips of {tile[0]} x {tile[1]} px ({dtype}) are too large to "
             "decode at once. Export the slide as a tiled OME-TIFF."
@@ -106,56 +112,25 @@ def _decoder(page: TiffPage, kept: int, where: str) -> Decoder:
     tables: dict[str, Any] = {}
     if page.compression in _JPEG:
         tables = {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader}
-    check = _HEADERS.get(int(page.compression), _no_header)
+    claim = CLAIMS.get(int(page.compression))
+    if claim is None:
+        raise SlideError(
+            f"{where}: pixels compressed as {compression_name(page)}, which is not read. "
+            "Export the slide as an OME-TIFF with JPEG, LZW or deflate."
+        )
     convert = _ycbcr_to_rgb if page.compression == _JPEG2000_YCBCR and samples == 3 else None
 
     def decode(data: bytes, index: int) -> NDArray[Any]:
-        height, width = check(data)
-        if height > tile[0] or width > tile[1]:
-            # A damaged header of a few bytes would otherwise be given gigabytes.
-            raise ValueError(f"they claim {height} x {width} px in a tile of {tile[0]} x {tile[1]}")
+        height, width, claimed = claim(data)
+        if height > tile[0] or width > tile[1] or claimed > samples:
+            raise ValueError(
+                f"they claim {height} x {width} px of {claimed or samples} samples in a tile of "
+                f"{tile[0]} x {tile[1]} px of {samples}"
+            )
         pixels: NDArray[Any] = decode_segment(data, index, **tables)[0][0]
         return pixels[..., :kept] if convert is None else convert(pixels)
 
     return decode
-
-
-def _no_header(data: bytes) -> tuple[int, int]:
-    return 0, 0
-
-
-def _jpeg_size(data: bytes) -> tuple[int, int]:
-    """Find the rows and columns in a JPEG's frame header; (0, 0) where the tile has none.
-
-    ITU-T T.81, annex B: markers other than SOI are followed by their length.
-    """
-    position = 2
-    while data[position : position + 1] == b"\xff":
-        marker, length = data[position + 1], data[position + 2 : position + 4]
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            height, width = data[position + 5 : position + 7], data[position + 7 : position + 9]
-            return int.from_bytes(height), int.from_bytes(width)
-        position += 2 + int.from_bytes(length)
-    return 0, 0
-
-
-def _jpeg2000_size(data: bytes) -> tuple[int, int]:
-    """Find the rows and columns in a JPEG 2000 codestream (ITU-T T.800, A.5.1: SIZ)."""
-    start = data.find(b"\xff\x4f\xff\x51", 0, 4096)
-    if start < 0:
-        return 0, 0
-    right, bottom, left, top = struct.unpack_from(">4I", data, start + 8)
-    return bottom - top, right - left
-
-
-_HEADERS = {
-    6: _jpeg_size,
-    7: _jpeg_size,
-    33003: _jpeg2000_size,
-    33004: _jpeg2000_size,
-    33005: _jpeg2000_size,
-    34712: _jpeg2000_size,
-}
 
 
 def _ycbcr_to_rgb(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

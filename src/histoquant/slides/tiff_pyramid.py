@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from tifffile import TiffPage
 
 from histoquant.errors import SlideError
 from histoquant.slides.tiff_planes import Plane, planes_of, tile_grid, tile_shape
 
-_OTHER_PICTURES = ("label", "macro", "thumbnail", "overview")
+OTHER_PICTURES = ("label", "macro", "thumbnail", "overview")
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,21 @@ class PyramidLevel:
     tile_columns: int
     dtype: np.dtype[Any]
     planes: tuple[Plane, ...]
+
+    @property
+    def missing(self) -> NDArray[np.bool_]:
+        """Bool (tiles,): tiles of which a channel has no data in the file."""
+        missing: NDArray[np.bool_] = np.logical_or.reduce([p.missing for p in self.planes])
+        return missing
+
+    def is_missing(self, index: int) -> bool:
+        """Tell whether a channel of a tile has no data in the file."""
+        return any(not (plane.counts[index] and plane.offsets[index]) for plane in self.planes)
+
+    def box(self, row: int, column: int) -> tuple[float, float, float, float]:
+        """Top, left, height, width of a tile (level-0 px)."""
+        height, width = (t * d for t, d in zip(self.tile, self.downsample, strict=True))
+        return row * height, column * width, height, width
 
 
 def finest_first(base: TiffPage, candidates: Sequence[TiffPage]) -> list[TiffPage]:
@@ -60,9 +76,17 @@ def downsample(base: tuple[int, int], level: tuple[int, int]) -> tuple[float, fl
 
 
 def build_level(
-    where: str, pages: Sequence[TiffPage], base: tuple[int, int], kept: int
+    where: str,
+    pages: Sequence[TiffPage],
+    base: tuple[int, int],
+    kept: int,
+    *,
+    times: float | None = None,
 ) -> PyramidLevel:
     """Describe a level whose channels lie on `pages`, `kept` of them on each.
+
+    `times` is its downsample where the file states it: then its pages may be padded at the
+    right and bottom, and the padding is cut off.
 
     Raises
     ------
@@ -72,7 +96,12 @@ def build_level(
     page = pages[0]
     geometry = {(p.shape, tile_shape(p), str(p.dtype)) for p in pages}
     shape = (page.imagelength, page.imagewidth)
-    factor = downsample(base, shape)
+    factor = downsample(base, shape) if times is None else (times, times)
+    if times is not None:
+        rows, columns = (max(1, int(side / times)) for side in base)
+        shape = min(shape[0], rows), min(shape[1], columns)
+    if 0 in shape:
+        raise SlideError(f"{where}: an image of {shape} px. Copy it again from the scanner.")
     if len(geometry) > 1 or factor is None or page.dtype is None:
         raise SlideError(
             f"{where}: its channels differ in shape or type ({geometry}). "
@@ -96,7 +125,7 @@ def _is_level(base: TiffPage, page: TiffPage) -> bool:
         base.samplesperpixel,
         int(base.photometric),
     )
-    if not same_pixels or page.description.lower().startswith(_OTHER_PICTURES):
+    if not same_pixels or page.description.lower().startswith(OTHER_PICTURES):
         return False
     shapes = ((p.imagelength, p.imagewidth) for p in (base, page))
     return downsample(*shapes) is not None

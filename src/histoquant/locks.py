@@ -1,0 +1,254 @@
+"""What the slides of one staining batch share: stain vectors, and a threshold from controls.
+
+Both are on record in ``stains/<batch>.json`` of the results directory, and travel as settings of
+each slide, so that a worker anywhere measures with them and the key of a result holds them.
+
+Vectors are estimated once, from up to 16 slides of the batch, and then locked: slides that come
+later are measured with them too. To find them anew, remove the file. Thresholds follow the
+results of the negative controls, which are measured before the slides that wait for them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from histoquant import __version__, atomic
+from histoquant.errors import HistoquantError, ManifestError
+from histoquant.manifest import Entry
+from histoquant.results import read_record, to_json
+from histoquant.rundir import RunDirectory, now
+from histoquant.settings import Settings
+
+Progress = Callable[[str], None]
+Lock = dict[str, Any]
+
+_MOST_SLIDES = 16
+OWN_THRESHOLDS = "settings (a negative control is measured with the settings' own thresholds)"
+DOUBTFUL = " (above the settings' 2+: is the control negative?)"
+
+
+def needs_vectors(settings: Settings) -> bool:
+    """Whether a slide's settings ask for a batch's vectors and hold none yet."""
+    return settings.stains.source == "batch" and not settings.stains.locked
+
+
+def needs_threshold(entry: Entry, settings: Settings) -> bool:
+    """Whether a slide's settings ask for a threshold from controls and hold none yet."""
+    p16 = settings.p16
+    from_control = p16.threshold_source == "negative_control" and not p16.threshold_locked
+    return from_control and entry.marker == "p16"
+
+
+def is_control(entry: Entry) -> bool:
+    """Whether the slide is one that a threshold can come from."""
+    return entry.marker == "p16" and entry.control == "negative"
+
+
+def check_batches(entries: Iterable[Entry], settings: Settings) -> None:
+    """Refuse settings that need a staining batch for slides that name none.
+
+    Raises
+    ------
+    ManifestError
+        Naming the slides.
+    """
+    nameless = [
+        entry.slide
+        for entry in entries
+        if not entry.batch and (needs_vectors(settings) or needs_threshold(entry, settings))
+    ]
+    if nameless:
+        what = 'stains.source = "batch"' if needs_vectors(settings) else ""
+        what = what or 'p16.threshold_source = "negative_control"'
+        shown = ", ".join(nameless[:5]) + (", ..." if len(nameless) > 5 else "")
+        raise ManifestError(
+            f"{what} needs to know the staining batch of every slide; {len(nameless)} name(s) "
+            f"none: {shown}. Fill the manifest's column batch, or choose another source"
+        )
+
+
+def with_vectors(entry: Entry, settings: Settings, directory: RunDirectory) -> Settings:
+    """`settings` with the vectors locked for the entry's batch, where they are."""
+    if not needs_vectors(settings):
+        return settings
+    lock = _read(directory, entry.batch).get("vectors", {}).get(_group(entry, settings), {})
+    if lock.get("made_with") != _made_with(settings):
+        return settings
+    return _settings_with_vectors(settings, lock)
+
+
+def lock_vectors(
+    entries: Sequence[tuple[Entry, Settings]], directory: RunDirectory, progress: Progress
+) -> None:
+    """Estimate and write the vectors of every batch and marker in `entries` that has none.
+
+    Parameters
+    ----------
+    entries
+        All slides of the run, with their settings; the estimate of a batch is pooled over them.
+    directory
+        Where they are written.
+    progress
+        Called with each batch.
+    """
+    groups: dict[tuple[str, str], list[tuple[Entry, Settings]]] = {}
+    for entry, settings in entries:
+        if needs_vectors(settings):
+            groups.setdefault((entry.batch, _group(entry, settings)), []).append((entry, settings))
+    for (batch, group), members in groups.items():
+        progress(f"estimating the stain vectors of batch {batch} ({group})")
+        lock = _estimate(batch, members)
+        content = _read(directory, batch)
+        content.setdefault("vectors", {})[group] = lock
+        _write(directory, batch, content)
+
+
+def with_threshold(
+    entry: Entry,
+    settings: Settings,
+    controls: Sequence[Entry],
+    directory: RunDirectory,
+    *,
+    record: bool = False,
+) -> Settings:
+    """`settings` with the threshold of the negative controls of the entry's batch.
+
+    Parameters
+    ----------
+    controls
+        The negative controls of the run, whose results are there or will not come. None in the
+        batch, or none with nuclei, leaves the settings' thresholds and says so.
+    record
+        Whether to put the threshold into the batch's file, too.
+    """
+    if not needs_threshold(entry, settings):
+        return settings
+    if is_control(entry):
+        return _settings_with_threshold(settings, settings.p16.thresholds_od, OWN_THRESHOLDS)
+    own = [c for c in controls if c.batch == entry.batch]
+    lock = _threshold(entry.batch, own, settings, directory)
+    content = _read(directory, entry.batch) if record else {"threshold": lock}
+    if content.get("threshold") != lock:
+        _write(directory, entry.batch, content | {"threshold": lock})
+    return _settings_with_threshold(settings, tuple(lock["thresholds_od"]), str(lock["source"]))
+
+
+def _threshold(
+    batch: str, controls: Sequence[Entry], settings: Settings, directory: RunDirectory
+) -> Lock:
+    p16 = settings.p16
+    values = {c.slide_id: _nuclear_dab(directory.slide(c.slide_id)) for c in controls}
+    measured = {name: dab for name, dab in values.items() if dab.size}
+    if not measured:
+        why = "has none" if not controls else f"none has nuclei ({', '.join(sorted(values))})"
+        source = f"settings (no threshold from negative controls: batch {batch} {why})"
+        return {"thresholds_od": list(p16.thresholds_od), "source": source, "controls": {}}
+    pooled = np.concatenate([measured[name] for name in sorted(measured)])
+    found = float(np.percentile(pooled, p16.control_percentile))
+    first = round(max(found, p16.min_control_threshold_od), 4)
+    floor = f", raised from {found:.4f}" if first > round(found, 4) else ""
+    doubt = DOUBTFUL if first > p16.thresholds_od[1] else ""
+    source = (
+        f"negative control of batch {batch}: percentile {p16.control_percentile:g} of "
+        f"{pooled.size} nuclei on {', '.join(sorted(measured))}: {first:g} OD{floor}{doubt}"
+    )
+    counts = {name: int(dab.size) for name, dab in sorted(measured.items())}
+    thresholds = [first, round(2 * first, 4), round(3 * first, 4)]
+    return {"thresholds_od": thresholds, "source": source, "controls": counts}
+
+
+def _nuclear_dab(place: Path) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Mean DAB OD of the counted nuclei of a slide; none where it has no complete result."""
+    if read_record(place) is None or not (place / "nuclei.parquet").exists():
+        return np.empty(0)
+    table = pd.read_parquet(place / "nuclei.parquet", columns=["dab_od_mean", "excluded"])
+    dab = table.loc[~table["excluded"].astype(bool), "dab_od_mean"].to_numpy(np.float64)
+    return np.asarray(dab[np.isfinite(dab)], np.float64)
+
+
+def _estimate(batch: str, members: Sequence[tuple[Entry, Settings]]) -> Lock:
+    """Vectors from the pixels of a batch's slides together."""
+    from histoquant.slides import open_slide
+    from histoquant.stain_estimate import estimate_vectors
+    from histoquant.staining import stained_pixels, survey_slide
+
+    members = sorted(members, key=lambda member: member[0].slide_id)
+    chosen = np.unique(np.linspace(0, len(members) - 1, _MOST_SLIDES).round().astype(int))
+    pixels, used, left_out = [], {}, {}
+    for entry, settings in (members[i] for i in chosen):
+        damaged = settings.slides.damaged_tiles
+        try:
+            with open_slide(entry.path, mpp=entry.given_mpp, on_damage=damaged) as slide:
+                found = stained_pixels(slide, survey_slide(slide, settings), settings)
+        except (HistoquantError, OSError) as error:
+            left_out[entry.slide_id] = str(error)
+            continue
+        pixels.append(found)
+        used[entry.slide_id] = len(found)
+    settings = members[0][1]
+    estimate = estimate_vectors(pixels, settings.stains.preset)
+    where = f"batch {batch}, {len(used)} slide(s)"
+    return {
+        "source": estimate.describe(where),
+        "estimate": estimate.as_json(),
+        "slides": used,
+        "left_out": left_out,
+        "made_with": _made_with(settings),
+        "written": now(),
+        "version": __version__,
+    }
+
+
+def _settings_with_vectors(settings: Settings, lock: Mapping[str, Any]) -> Settings:
+    estimate = lock["estimate"]
+    found: dict[str, Any] = {"locked": lock["source"]}
+    if not estimate["refused"]:
+        found |= {name: tuple(estimate[name]) for name in ("hematoxylin", "second")}
+    return settings.model_copy(update={"stains": settings.stains.model_copy(update=found)})
+
+
+def _settings_with_threshold(
+    settings: Settings, thresholds: Sequence[float], source: str
+) -> Settings:
+    found = {"thresholds_od": tuple(thresholds), "threshold_locked": source}
+    return settings.model_copy(update={"p16": settings.p16.model_copy(update=found)})
+
+
+def _made_with(settings: Settings) -> dict[str, Any]:
+    """The settings that decide which pixels an estimate rests on."""
+    return {
+        "preset": settings.stains.preset,
+        "white": None if settings.stains.white is None else list(settings.stains.white),
+        "tissue": settings.tissue.model_dump(mode="json"),
+        "mpp": settings.nuclei.mpp,
+    }
+
+
+def _group(entry: Entry, settings: Settings) -> str:
+    return f"{entry.marker} {settings.stains.preset}"
+
+
+def _read(directory: RunDirectory, batch: str) -> Lock:
+    place = _place(directory, batch)
+    return read_record(place.parent, place.name) or {"batch": batch}
+
+
+def _write(directory: RunDirectory, batch: str, content: Lock) -> None:
+    place = _place(directory, batch)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    atomic.write_text(place, to_json(content))
+
+
+def _place(directory: RunDirectory, batch: str) -> Path:
+    """``stains/<batch>.json``, with a digest where the name is not safe on every system."""
+    safe = re.sub(r"[^a-z0-9._-]+", "_", batch.casefold()).strip("._-")[:60]
+    if safe != batch:
+        safe += "-" + hashlib.sha256(batch.encode()).hexdigest()[:8]
+    return directory.path / "stains" / f"{safe}.json"

@@ -1,0 +1,284 @@
+"""Groups of settings: every choice with its unit, its default and the reason for it.
+
+`histoquant.settings` puts them together.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Marker = Literal["p16", "col7"]
+MARKERS: tuple[Marker, ...] = ("p16", "col7")
+
+RgbVector = tuple[float, float, float]
+
+
+class Group(BaseModel):
+    """A group of settings: frozen, and strict about names and numbers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class SlideSettings(Group):
+    """Reading slides."""
+
+    damaged_tiles: Literal["error", "missing"] = Field(
+        "error",
+        description="What becomes of a slide with unreadable tiles: error (it fails, and the tile "
+        "is named) or missing (what they cover is left out of tissue, and they are counted).",
+    )
+
+
+class StainSettings(Group):
+    """How colours become optical densities of stains."""
+
+    preset: Literal["hdab", "he", "haec"] = Field(
+        "hdab",
+        description="Stain set: hdab (hematoxylin, DAB), he (hematoxylin, eosin) or haec "
+        "(hematoxylin, AEC).",
+    )
+    source: Literal["preset", "settings", "slide", "batch"] = Field(
+        "preset",
+        description="Where the stain vectors come from: preset (with hematoxylin and second "
+        "instead, where they are set), settings (both must be set), slide (estimated on each "
+        "slide) or batch (estimated on the slides of a staining batch together, then locked). An "
+        "estimate that cannot be trusted falls back to the preset, and stain_source says why.",
+    )
+    locked: str = Field(
+        "",
+        description="Written by `histoquant batch`, not by you: what the vectors of the slide's "
+        "staining batch were locked to.",
+    )
+    white: RgbVector | None = Field(
+        None,
+        description="White level R, G, B (0-255). Unset: measured on this slide's own glass, "
+        "because a true white of 235 taken for 255 adds 0.035 OD to every channel.",
+    )
+    hematoxylin: RgbVector | None = Field(
+        None, description="Hematoxylin OD vector instead of the preset's (any length)."
+    )
+    second: RgbVector | None = Field(
+        None, description="OD vector of the second stain instead of the preset's (any length)."
+    )
+    max_od: float = Field(
+        1.9,
+        gt=0.5,
+        le=2.4,
+        description="OD per channel from which a pixel counts as saturated and is capped: grey "
+        "level 3 of 240, where one grey level is worth 0.15 OD.",
+    )
+
+    @model_validator(mode="after")
+    def _vectors_are_there(self) -> Self:
+        if self.source == "settings" and None in (self.hematoxylin, self.second):
+            raise ValueError('source "settings" needs both hematoxylin and second')
+        if self.source == "slide" and (self.hematoxylin or self.second):
+            raise ValueError('source "slide" estimates the vectors: leave them unset')
+        if self.source == "batch" and not self.locked and (self.hematoxylin or self.second):
+            raise ValueError('source "batch" locks the vectors: leave them unset')
+        return self
+
+
+class TissueSettings(Group):
+    """Telling tissue from glass, on the overview."""
+
+    overview_um: float = Field(
+        8.0, gt=1, le=32, description="Pixel size of the overview (um/px) on which tissue is found."
+    )
+    min_od: float = Field(
+        0.02,
+        gt=0,
+        lt=1,
+        description="Least OD of tissue in its densest channel: pale dermis lies near 0.03, "
+        "unevenly lit glass within 0.01 of 0.",
+    )
+    min_area_mm2: float = Field(
+        0.02, ge=0, description="Smaller pieces of tissue are debris and are left out (mm2)."
+    )
+
+
+class AnatomySettings(Group):
+    """Epidermis, stratum corneum and dermis."""
+
+    mpp: float = Field(2.0, ge=1, le=4, description="Pixel size (um/px) on which compartments lie.")
+    min_epidermis_area_mm2: float = Field(
+        0.01, gt=0, description="Smaller pieces are not taken for surface epidermis (mm2)."
+    )
+    papillary_depth_um: float = Field(
+        100.0, gt=0, description="Depth of the papillary band below the junction (um) [convention]."
+    )
+    basal_depth_um: float = Field(
+        12.0,
+        gt=0,
+        description="An epidermal nucleus with its centre at most this far above the junction (um) "
+        "is basal: a basal keratinocyte is about 10-15 um tall, its nucleus in the lower half.",
+    )
+    cut_edge_um: float = Field(
+        50.0,
+        ge=0,
+        description="Junction within this distance (um) of the place where the epidermis ends or "
+        "leaves the picture is excluded: crushed, and its normals run out of the tissue.",
+    )
+
+
+class JunctionSettings(Group):
+    """The dermal-epidermal junction as a line."""
+
+    step_um: float = Field(2.0, gt=0, le=5, description="Spacing of the polyline's vertices (um).")
+    smoothing_um: float = Field(
+        1.0, gt=0, description="Gaussian sigma along the arc (um); path length depends on it."
+    )
+    chord_um: float = Field(
+        100.0,
+        gt=0,
+        description="Gaussian sigma along the arc (um) of the smooth course that rete ridges and "
+        "papillae are measured against.",
+    )
+    min_length_um: float = Field(
+        150.0, gt=0, description="Shorter stretches of junction are left out (um)."
+    )
+    min_ridge_um: float = Field(
+        10.0, gt=0, description="Least height of a rete ridge above its neighbouring papillae (um)."
+    )
+
+
+class NucleiSettings(Group):
+    """Finding nuclei."""
+
+    mpp: float = Field(0.5, ge=0.2, le=1, description="Pixel size (um/px) of the analysis.")
+    min_area_um2: float = Field(12.0, gt=0, description="Smaller objects are debris (um2).")
+    max_area_um2: float = Field(250.0, gt=0, description="Larger objects are not nuclei (um2).")
+    min_contrast_od: float = Field(
+        0.05,
+        gt=0,
+        description="Least nuclear OD (hematoxylin + DAB) above the surroundings.",
+    )
+    ring_um: float = Field(
+        2.0, gt=0, le=5, description="Width of the cytoplasm ring around a nucleus (um)."
+    )
+    segmenter: str = Field(
+        "classical",
+        description="Name of the segmenter: classical, or one that a package "
+        "registers under the entry point group histoquant.segmenters.",
+    )
+
+    @model_validator(mode="after")
+    def _areas_in_order(self) -> Self:
+        if self.min_area_um2 >= self.max_area_um2:
+            msg = f"min_area_um2 {self.min_area_um2} is not below max_area_um2 {self.max_area_um2}"
+            raise ValueError(msg)
+        return self
+
+
+class P16Settings(Group):
+    """When a nucleus counts as p16-positive."""
+
+    thresholds_od: tuple[float, float, float] = Field(
+        (0.2, 0.4, 0.6),
+        description="Mean nuclear DAB OD from which a nucleus is 1+, 2+, 3+; positive from the "
+        "first on [convention: QuPath].",
+    )
+    threshold_source: Literal["settings", "negative_control"] = Field(
+        "settings",
+        description="Where the thresholds come from: settings (thresholds_od) or "
+        "negative_control: control_percentile of the nuclei of the negative control slides of "
+        "the same staining batch (manifest: batch, control), and two and three times that.",
+    )
+    control_percentile: float = Field(
+        99.0,
+        ge=50,
+        le=100,
+        description="Percentile of the mean nuclear DAB OD on negative controls that becomes the "
+        "first threshold: 99 lets 1 % of truly negative nuclei pass.",
+    )
+    min_control_threshold_od: float = Field(
+        0.05,
+        gt=0,
+        description="Least first threshold taken from a negative control (OD): a clean control "
+        "must not make noise positive.",
+    )
+    threshold_locked: str = Field(
+        "",
+        description="Written by `histoquant batch`, not by you: which control slides the "
+        "thresholds come from.",
+    )
+    min_over_ring_od: float = Field(
+        0.06,
+        ge=0,
+        description="A nucleus whose mean DAB OD is less than this above that of its cytoplasm "
+        "ring lies in haze and is not positive, unless it reaches haze_below_od. On phantoms "
+        "under DAB haze it takes the F1 of positives from 0.47 to 0.95; 0 turns it off.",
+    )
+    haze_below_od: float = Field(
+        0.4,
+        gt=0,
+        description="From this mean nuclear DAB OD on a nucleus is positive whatever its ring: "
+        "strong p16 stains nucleus and cytoplasm alike.",
+    )
+    block_run: int = Field(
+        8,
+        ge=2,
+        description="Basal positive nuclei next to each other from which they are called "
+        "block-positive: p16 of a viral lesion stains whole stretches, senescence single cells.",
+    )
+    block_gap_um: float = Field(
+        20.0,
+        gt=0,
+        description="Basal nuclei further apart along the junction than this end a run (um).",
+    )
+    sweep_od: tuple[float, ...] = Field(
+        (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6),
+        description="Cut-offs of the threshold sweep, so that no conclusion hangs on one number.",
+    )
+
+    @model_validator(mode="after")
+    def _thresholds_rise(self) -> Self:
+        if not 0 < self.thresholds_od[0] < self.thresholds_od[1] < self.thresholds_od[2]:
+            raise ValueError(f"thresholds_od must rise from above 0, found {self.thresholds_od}")
+        return self
+
+
+class Collagen7Settings(Group):
+    """The stain along the junction."""
+
+    epidermal_um: float = Field(
+        15.0, gt=0, description="How far the normals reach into epidermis (um)."
+    )
+    dermal_um: float = Field(20.0, gt=0, description="How far the normals reach into dermis (um).")
+    depth_step_um: float = Field(
+        0.5, gt=0, le=1, description="Step along a normal (um); at most the pixel of the analysis."
+    )
+    band_um: float = Field(
+        6.0,
+        gt=0,
+        description="The line is looked for at most this far from the traced junction (um); "
+        "background lies outside this band.",
+    )
+    bin_um: float = Field(10.0, gt=0, description="Length of one bin along the junction (um).")
+    threshold_od: float = Field(
+        0.1,
+        gt=0,
+        description="A bin is positive when its background-subtracted peak DAB OD reaches this.",
+    )
+    min_gap_um: float = Field(
+        20.0, ge=0, description="Shorter interruptions of the line do not count as gaps (um)."
+    )
+
+    @model_validator(mode="after")
+    def _room_for_background(self) -> Self:
+        # The peak may lie a band off the junction, and background begins a band beyond the peak.
+        reach = min(self.epidermal_um, self.dermal_um)
+        if 2 * self.band_um >= reach:
+            raise ValueError(
+                f"band_um {self.band_um:g} leaves no room for background: twice as much must "
+                f"be less than epidermal_um and dermal_um ({reach:g})"
+            )
+        return self
+
+
+class ComputeSettings(Group):
+    """How the work is cut. No value here changes a result."""
+
+    block_px: int = Field(1024, ge=128, le=16384, description="Side of a block (analysis pixels).")

@@ -1,0 +1,133 @@
+"""How the figures of a slide came about: what goes into its result beside them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from histoquant import __version__
+from histoquant.anatomy import Compartments
+from histoquant.collagen7 import NO_DAB
+from histoquant.junction import Junction
+from histoquant.p16 import warn_of_field
+from histoquant.settings import Marker, P16Settings, Settings
+from histoquant.slides import Slide
+from histoquant.staining import FieldFigures
+from histoquant.stains import StainModel, WhiteLevel
+
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Section:
+    """What every marker's measurement starts from."""
+
+    white: WhiteLevel
+    model: StainModel
+    tissue: Mask
+    compartments: Compartments
+    junction: Junction
+    fields: FieldFigures
+
+
+def traces(slide: Slide, section: Section, marker: Marker, settings: Settings) -> dict[str, object]:
+    """Columns of the summary that say how the others came about."""
+    red, green, blue = section.white.values
+    model, white, fields = section.model, section.white, section.fields
+    hematoxylin_angle, second_angle = model.to_preset_deg(settings.stains.preset)
+    return {
+        "focus_score": fields.focus_score,
+        "mpp": slide.mpp,
+        "mpp_source": slide.mpp_source,
+        "white_r": red,
+        "white_g": green,
+        "white_b": blue,
+        "white_source": white.source,
+        "glass_percent": 100 * white.glass_fraction,
+        "white_uneven_percent": white.uneven_percent,
+        "hematoxylin_vector": model.vectors[0],
+        "dab_vector": model.vectors[1] if model.has_marker else None,
+        "stain_source": model.source,
+        "hematoxylin_angle_deg": hematoxylin_angle,
+        "marker_angle_deg": second_angle,
+        "residual_od": fields.residual_od,
+        "tissue_saturated_percent": fields.saturated_percent,
+        "slide_sha256": slide.fingerprint,
+        "settings_sha256": settings.sha256,
+        "version": __version__,
+        "n_edits": 0,
+        **_threshold(section, marker, settings),
+    }
+
+
+def _threshold(section: Section, marker: Marker, settings: Settings) -> dict[str, object]:
+    """The threshold of positivity, and where it came from; missing where nothing is positive."""
+    if not section.model.has_marker:
+        return {"positive_threshold_od": None, "threshold_source": None}
+    if marker == "col7":
+        return {
+            "positive_threshold_od": settings.collagen7.threshold_od,
+            "threshold_source": "settings",
+        }
+    thresholds = settings.p16.thresholds_od
+    convention = thresholds == P16Settings().thresholds_od
+    given = "QuPath's convention, 0.2/0.4/0.6" if convention else "settings"
+    return {
+        "positive_threshold_od": thresholds[0],
+        "threshold_source": settings.p16.threshold_locked or given,
+    }
+
+
+def warnings_of(
+    section: Section, summary: dict[str, object], marker: Marker, settings: Settings, damaged: int
+) -> list[str]:
+    """What a reader of the figures must know: about white, vectors, tiles and brown fields."""
+    warnings = [section.white.warning] if section.white.warning else []
+    if "refused" in section.model.source:
+        warnings.append(f"stain vectors: {section.model.source}")
+    locked = settings.p16.threshold_locked
+    doubts = ("no threshold from negative controls", "is the control negative?")
+    doubtful = any(doubt in locked for doubt in doubts)
+    if marker == "p16" and doubtful:
+        warnings.append(f"threshold: {locked}")
+    if damaged:
+        warnings.append(f"{damaged} unreadable tile(s) are left out of tissue")
+    if marker == "p16" and section.model.has_marker:
+        warnings += warn_of_field(summary, settings)
+    return warnings
+
+
+def trace_reasons(section: Section) -> dict[str, str]:
+    """Why columns of `traces` are missing, where they are."""
+    reasons: dict[str, str] = {}
+    if not section.model.has_marker:
+        reasons |= dict.fromkeys(
+            ("dab_vector", "positive_threshold_od", "threshold_source"), NO_DAB
+        )
+    if section.white.source == "given":
+        reasons |= dict.fromkeys(
+            ("glass_percent", "white_uneven_percent"), "the white level is given by stains.white"
+        )
+    else:
+        reasons["white_uneven_percent"] = "too little glass around the tissue to tell"
+    return reasons
+
+
+def provenance(slide: Slide, section: Section, settings: Settings) -> dict[str, object]:
+    """What of a slide goes into ``result.json`` beside its figures."""
+    return {
+        "slide": {"shape": list(slide.shape), "format": slide.format, "mpp": slide.mpp,
+                  "mpp_source": slide.mpp_source, "missing_tiles": slide.missing_tiles},
+        "white": {"values": section.white.values, "source": section.white.source,
+                  "glass_fraction": section.white.glass_fraction,
+                  "uneven_percent": section.white.uneven_percent, "field": section.white.field},
+        "stains": {"names": section.model.names, "vectors": section.model.vectors,
+                   "source": section.model.source,
+                   "angles_to_preset_deg": section.model.to_preset_deg(settings.stains.preset)},
+        "anatomy": {"separation_sd": section.compartments.separation,
+                    "stretches": len(section.junction.stretches)},
+        "settings": settings.model_dump(mode="json"),
+        "version": __version__,
+    }  # fmt: skip

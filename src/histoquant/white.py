@@ -1,0 +1,237 @@
+"""The white level of a bright-field slide, from its own glass.
+
+Glass is flat, nearly colourless and among the brightest. Where the light falls off towards the
+edges of the slide (vignetting) no one level is right: a smooth field is fitted to the glass, so
+that dim glass is not taken for tissue, and the level is that of the field where the tissue lies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from histoquant.errors import StainError
+
+FloatArray = npt.NDArray[np.float32]
+RgbArray = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.bool_]
+Triple = tuple[float, float, float]
+Coefficients = tuple[Triple, ...]
+
+_FLAT_SD = 2.5  # grey levels; camera noise on glass lies near 1
+_GLASS_RANGE = 14.0  # grey levels below the brightest flat pixels that still are glass
+_MIN_GLASS_FRACTION = 0.005
+_DARK_FIELD = 90.0  # grey level; no bright-field scanner exposes glass this low
+_UNEVEN_PERCENT = 3.0  # 0.013 OD, below what the least OD of tissue allows for
+_FIELD_STEP = 4.0  # grey levels off the field that still are glass
+_FIELD_ROUNDS = 12
+_MIN_FIELD_FRACTION = 0.02
+_MOST_FIELD_PERCENT = 30.0
+
+
+@dataclass(frozen=True)
+class WhiteLevel:
+    """What unstained light looks like on one slide.
+
+    Attributes
+    ----------
+    values
+        Grey levels R, G, B (0-255).
+    glass_fraction
+        Part of the picture that is glass (0-1).
+    source
+        ``glass``: median of bright, flat pixels. ``brightest``: no glass in view, the 99th
+        percentile of each channel instead. ``given``: from the settings.
+    field
+        Coefficients (6, 3) of the quadratic fitted to uneven glass (see `white_field`); empty
+        where one level serves the whole slide.
+    uneven_percent
+        How far the light on the glass varies over the slide, in percent of its middle, from the
+        5th to the 95th percentile; NaN without glass enough to tell.
+    """
+
+    values: Triple
+    glass_fraction: float
+    source: Literal["glass", "brightest", "given"]
+    field: Coefficients = ()
+    uneven_percent: float = float("nan")
+
+    @property
+    def warning(self) -> str:
+        """What a reader of the figures must know; empty for an even white from glass."""
+        if self.source == "brightest":
+            return (
+                "no glass in view: the brightest pixels stand in for white, and optical "
+                "densities are too low by that of the palest tissue"
+            )
+        if self.field:
+            return (
+                f"uneven light: the glass varies by {self.uneven_percent:.0f} %; white is that "
+                f"of the middle, and optical densities are off by up to "
+                f"{np.log10(1 + self.uneven_percent / 200):.3f} at the ends"
+            )
+        return ""
+
+
+def measure_white(overview: RgbArray) -> WhiteLevel:
+    """White level of a bright-field slide from its own glass.
+
+    Glass is flat and among the brightest: the median of such pixels is taken. Areas a scanner
+    never visited are painted exactly (255, 255, 255); they are left out where real glass remains.
+    Without glass in view the 99th percentile of each channel stands in, and says so. Where the
+    light on the glass varies by more than 3 % over the slide, `WhiteLevel.field` follows it and
+    the values are those of the field over what is not glass.
+
+    Parameters
+    ----------
+    overview
+        RGB at about 4-16 um/px, shape (h, w, 3), uint8.
+
+    Raises
+    ------
+    StainError
+        When even the brightest pixels are dark: a fluorescence slide, or no light.
+    """
+    brightest = np.percentile(overview.reshape(-1, 3), 99, axis=0)
+    if brightest.min() < _DARK_FIELD:
+        levels = ", ".join(f"{level:.0f}" for level in brightest)
+        raise StainError(
+            f"the brightest pixels are at grey levels ({levels}): this looks like fluorescence, "
+            "not a bright-field stain; optical density has no meaning here. If it is bright "
+            "field, set stains.white."
+        )
+    painted = (overview == 255).all(axis=-1)
+    mean, flat = _local_mean(overview)
+    glass = _flat_bright(mean, flat & ~painted)
+    if glass.mean() < 4 * _MIN_GLASS_FRACTION:  # no glass but what is at 255: overexposed
+        painted[:] = False
+        glass = _flat_bright(mean, flat)
+    fraction = float(glass.mean())
+    if fraction < _MIN_GLASS_FRACTION:
+        return WhiteLevel(triple(np.maximum(brightest, 1)), fraction, "brightest")
+    values = triple(np.median(overview[glass], axis=0))
+    field, grown = _grow(mean, flat & ~painted, glass)
+    percent = _unevenness(field, grown)
+    if not _UNEVEN_PERCENT <= percent <= _MOST_FIELD_PERCENT:
+        return WhiteLevel(values, fraction, "glass", (), percent)
+    lit = _evaluate(field, glass.shape)
+    values = triple(np.median(lit[~grown] if not grown.all() else lit[grown], axis=0))
+    coefficients = tuple(triple(row) for row in field)
+    return WhiteLevel(values, float(grown.mean()), "glass", coefficients, percent)
+
+
+def white_field(white: WhiteLevel, shape: tuple[int, int]) -> FloatArray:
+    """Grey levels of unstained light everywhere on a picture of the whole slide.
+
+    Parameters
+    ----------
+    white
+        Of the slide; even light gives the same value everywhere.
+    shape
+        Rows and columns of the picture.
+
+    Returns
+    -------
+    float32 (h, w, 3).
+    """
+    if not white.field:
+        return np.broadcast_to(np.asarray(white.values, np.float32), (*shape, 3))
+    return _evaluate(np.asarray(white.field), shape)
+
+
+def triple(values: npt.NDArray[np.floating]) -> Triple:
+    """Three Python floats."""
+    r, g, b = (float(v) for v in values)
+    return r, g, b
+
+
+def _local_mean(rgb: RgbArray) -> tuple[FloatArray, Mask]:
+    """Mean of 5 x 5 px, and where the picture is flat."""
+    grey = rgb.astype(np.float32)
+    mean = cv2.blur(grey, (5, 5))
+    variance = cv2.blur(grey * grey, (5, 5)) - mean * mean
+    flat = (variance < _FLAT_SD**2).all(axis=-1)
+    return np.asarray(mean, np.float32), np.asarray(flat, np.bool_)
+
+
+def _flat_bright(mean: FloatArray, flat: Mask) -> Mask:
+    """Pixels of `flat` of which all channels are near the brightest such."""
+    if not flat.any():
+        return flat
+    top = np.percentile(mean[flat], 99, axis=0)
+    bright = (mean >= top - _GLASS_RANGE).all(axis=-1)
+    # Evenly stained tissue is flat too; glass is nearly colourless.
+    colourless = np.ptp(top) < 0.25 * top.max()
+    return flat & bright if colourless and top.min() > _DARK_FIELD else np.zeros_like(flat)
+
+
+def _unevenness(field: npt.NDArray[np.float64], glass: Mask) -> float:
+    """Percent by which the light on the glass varies; NaN with too little glass to tell."""
+    if glass.mean() < _MIN_FIELD_FRACTION or not _surrounds(glass):
+        return float("nan")
+    lit = _evaluate(field, glass.shape)
+    low, high = np.percentile(lit[glass].mean(axis=1), [5, 95])
+    return float(200 * (high - low) / (high + low))
+
+
+def _grow(mean: FloatArray, flat: Mask, glass: Mask) -> tuple[npt.NDArray[np.float64], Mask]:
+    """Fit the field to the glass, take in the flat pixels that lie on it, and fit again."""
+    grown = glass
+    field = _fit(mean, grown)
+    for _ in range(_FIELD_ROUNDS):
+        on = np.abs(mean - _evaluate(field, flat.shape)).max(axis=-1) <= _FIELD_STEP
+        wider = flat & (on | glass)
+        if (wider == grown).all():
+            break
+        grown, field = wider, _fit(mean, wider)
+    on = np.abs(mean - _evaluate(field, flat.shape)).max(axis=-1) <= _FIELD_STEP
+    return field, flat & on
+
+
+def _surrounds(glass: Mask) -> bool:
+    """Whether there is glass in at least three quarters of the picture: else it is guesswork."""
+    least = 0.02 * glass.size / 4
+    rows, columns = (n // 2 for n in glass.shape)
+    parts = [part for half in (glass[:rows], glass[rows:])
+             for part in (half[:, :columns], half[:, columns:])]  # fmt: skip
+    return sum(bool(part.sum() >= least) for part in parts) >= 3
+
+
+def _fit(mean: FloatArray, glass: Mask) -> npt.NDArray[np.float64]:
+    """Coefficients (6, 3) of the least-squares quadratic through the glass."""
+    rows, columns = np.nonzero(glass)
+    step = max(1, len(rows) // 20_000)
+    y, x = _unit_axes(glass.shape)
+    terms = np.column_stack(list(_terms(y[rows[::step]], x[columns[::step]])))
+    solution = np.linalg.lstsq(terms, mean[rows[::step], columns[::step]], rcond=None)[0]
+    # Rounded, so that the last bits of a solver are in no result.
+    return np.asarray(np.round(solution, 4), np.float64)
+
+
+def _evaluate(field: npt.NDArray[np.float64], shape: tuple[int, ...]) -> FloatArray:
+    y, x = _unit_axes(shape)
+    lit = np.zeros((*shape[:2], 3), np.float32)
+    for term, coefficients in zip(_terms(y[:, None], x[None, :]), field, strict=True):
+        lit += (term * np.ones(shape[:2]))[..., None].astype(np.float32) * coefficients.astype(
+            np.float32
+        )
+    return np.clip(lit, 1, 255)
+
+
+def _unit_axes(
+    shape: tuple[int, ...],
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Centres of rows and columns, from -1 to 1 over the picture."""
+    y, x = ((np.arange(n) + 0.5) / n * 2 - 1 for n in shape[:2])
+    return y, x
+
+
+def _terms(
+    y: npt.NDArray[np.float64], x: npt.NDArray[np.float64]
+) -> Iterator[npt.NDArray[np.float64]]:
+    yield from (np.ones_like(y * x), y + 0 * x, x + 0 * y, y * y + 0 * x, x * x + 0 * y, y * x)
