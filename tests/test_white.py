@@ -130,3 +130,17 @@ def test_the_field_is_the_same_at_every_scale():
 def test_the_same_picture_gives_the_same_bits():
     picture = lit(0.1)
     assert measure_white(picture) == measure_white(picture.copy())
+
+
+def test_what_was_never_scanned_is_no_light() -> None:
+    """A reader paints such areas white; in a dark field they would pass for glass."""
+    overview = np.full((80, 120, 3), 20, np.uint8)
+    overview[:, 60:] = 255
+    known = np.zeros((80, 120), np.bool_)
+    known[:, :60] = True
+    with pytest.raises(StainError, match="fluorescence"):
+        measure_white(overview, known)
+    overview[:, :60] = (228, 231, 226)
+    white = measure_white(overview, known)
+    assert white.source == "glass"
+    assert white.values == pytest.approx((228, 231, 226))

@@ -52,7 +52,7 @@ class Damage:
         return sum(box in found or self._touches(box, tissue) for box in set(self._boxes()))
 
     def _boxes(self) -> list[Box]:
-        return list(self._slide._source.damaged_boxes()) if self.known else []
+        return list(self._slide.damaged_boxes()) if self.known else []
 
     def _touches(self, box: Box, tissue: Mask) -> bool:
         margin = NEAR_UM / self._slide.mpp

@@ -11,8 +11,9 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, get_args
+from urllib.parse import urlsplit
 
 from histoquant.errors import ManifestError
 from histoquant.settings import MARKERS, Settings, StainSettings
@@ -33,7 +34,7 @@ class Entry:
     Attributes
     ----------
     slide
-        The path as it was given in a manifest; `path` is where it leads.
+        The path or URL as it was given in a manifest; `path` is where it leads.
     resolved_path
         `path` with links followed. With the marker it is what the slide is known by.
     slide_id
@@ -49,7 +50,7 @@ class Entry:
     """
 
     slide: str
-    path: Path
+    path: Path | str
     marker: str
     slide_id: str = ""
     person: str = ""
@@ -172,9 +173,9 @@ def _row_identity(row: Mapping[str, str]) -> str:
     return f"{row['resolved_path']} {row['marker']}"
 
 
-def safe_name(path: Path) -> str:
+def safe_name(path: Path | str) -> str:
     """The file's name without suffixes, fit for a directory on any system."""
-    stem = path.stem
+    stem = PurePath(urlsplit(path).path if isinstance(path, str) else path).stem
     for suffix in _DOUBLE_SUFFIXES:
         stem = stem.removesuffix(suffix)
     return re.sub(r"[^A-Za-z0-9._-]+", "_", stem).strip("._-")[:_LONGEST_ID] or "slide"
@@ -217,9 +218,9 @@ def _cells(header: list[str], cells: list[str]) -> dict[str, str]:
 def _entry(line: int, row: Mapping[str, str], base: Path) -> Entry:
     fields = {name: row.get(name, "") for name in REQUIRED + OPTIONAL}
     fields["control"] = fields["control"] or "none"
-    path = base / fields["slide"]
+    path: Path | str = base / fields["slide"]
     try:
-        path = base / Path(fields["slide"]).expanduser()
+        path = _placed(fields["slide"], base)
         problem = _path_problem(path) if fields["slide"] else "the slide's path is empty"
     except RuntimeError:  # the home of a user that is not there
         problem = f"no such file: {path}"
@@ -233,8 +234,19 @@ def _entry(line: int, row: Mapping[str, str], base: Path) -> Entry:
     )
 
 
-def _path_problem(path: Path) -> str:
-    """Why there is no file to read at `path`; empty when there is one."""
+def _placed(text: str, base: Path) -> Path | str:
+    """Where a slide is: a URL as it is, a path from `base`; RuntimeError without that home."""
+    return text if _is_url(text) else base / Path(text).expanduser()
+
+
+def _is_url(text: str) -> bool:
+    return "://" in text
+
+
+def _path_problem(path: Path | str) -> str:
+    """Why there is no file to read at `path`; empty when there is one, or for a URL."""
+    if isinstance(path, str):
+        return ""
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -244,8 +256,10 @@ def _path_problem(path: Path) -> str:
     return ""
 
 
-def _resolved(path: Path) -> str:
+def _resolved(path: Path | str) -> str:
     """`path` with links followed, as far as that can be done."""
+    if isinstance(path, str):
+        return path
     try:
         return os.path.realpath(path)  # unlike Path.resolve, never raises for what is there
     except ValueError:
@@ -253,7 +267,7 @@ def _resolved(path: Path) -> str:
 
 
 def _is_there(path: str) -> bool:
-    return bool(path) and not _path_problem(Path(path))
+    return bool(path) and not _path_problem(path if _is_url(path) else Path(path))
 
 
 def _problems(fields: Mapping[str, str]) -> list[str]:
@@ -308,7 +322,7 @@ def _with_problem(entry: Entry, problem: str) -> Entry:
 
 
 def slide_entries(
-    paths: Iterable[Path],
+    paths: Iterable[Path | str],
     marker: str,
     mpp: float | None = None,
     known: Iterable[Mapping[str, str]] = (),
@@ -318,18 +332,20 @@ def slide_entries(
     Parameters
     ----------
     paths, marker, mpp
-        The slides, what to measure on them, and um/px that overrides the files'.
+        The slides (paths or URLs), what to measure on them, and um/px that overrides the files'.
     known
         Rows of the directory's ledger. Slides in it keep their identifiers, and what a manifest
         said of them: the sample, the stain set, and the scale unless `mpp` is given.
     """
     known = list(known)
     entries: dict[str, Entry] = {}
-    for path in paths:
+    for given in paths:
+        text = os.fspath(given)
+        path = text if _is_url(text) else Path(text).absolute()
         place = _resolved(path)
         entry = Entry(
             slide=place,
-            path=path.absolute(),
+            path=path,
             marker=marker,
             problem=_path_problem(path),
             resolved_path=place,

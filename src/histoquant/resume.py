@@ -87,16 +87,19 @@ def _waits_for(
 
 
 def make_key(entry: Entry, settings: Settings) -> Key:
-    """What a result is the function of; size and time of the file stand for its content."""
+    """What a result is the function of; size and time of the files stand for their content."""
     key: Key = {
         "marker": entry.marker,
         "settings_sha256": settings.sha256,
         "version": __version__,
         "given_mpp": entry.given_mpp,
     }
-    with suppress(OSError):
-        stat = entry.path.stat()
-        key |= {"slide_bytes": stat.st_size, "slide_mtime_ns": stat.st_mtime_ns}
+    from histoquant.slides.fingerprint import file_stamps
+
+    with suppress(HistoquantError):
+        if stamps := file_stamps(entry.path):
+            key["slide_bytes"] = sum(stamp.size for stamp in stamps)
+            key["slide_mtime_ns"] = max(stamp.time_ns for stamp in stamps)
     return key
 
 

@@ -83,10 +83,11 @@ def survey_slide(slide: Slide, settings: Settings) -> Survey:
     """
     overview_um = max(settings.tissue.overview_um, slide.mpp)
     overview = slide.overview(overview_um)
+    known = slide.known(overview_um)
     given = settings.stains.white
-    white = WhiteLevel(given, float("nan"), "given") if given else measure_white(overview)
+    white = WhiteLevel(given, float("nan"), "given") if given else measure_white(overview, known)
     od = field_density(overview, white)
-    tissue = find_tissue(od, overview_um, settings.tissue) & slide.known(overview_um)
+    tissue = find_tissue(od, overview_um, settings.tissue) & known
     if not tissue.any():
         raise SlideError(
             f"{slide.path}: no tissue found: no piece of at least "

@@ -119,7 +119,8 @@ def provenance(slide: Slide, section: Section, settings: Settings) -> dict[str, 
     """What of a slide goes into ``result.json`` beside its figures."""
     return {
         "slide": {"shape": list(slide.shape), "format": slide.format, "mpp": slide.mpp,
-                  "mpp_source": slide.mpp_source, "missing_tiles": slide.missing_tiles},
+                  "mpp_source": slide.mpp_source, "missing_tiles": slide.missing_tiles,
+                  "missing_percent": slide.missing_percent},
         "white": {"values": section.white.values, "source": section.white.source,
                   "glass_fraction": section.white.glass_fraction,
                   "uneven_percent": section.white.uneven_percent, "field": section.white.field},

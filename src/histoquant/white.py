@@ -78,7 +78,7 @@ class WhiteLevel:
         return ""
 
 
-def measure_white(overview: RgbArray) -> WhiteLevel:
+def measure_white(overview: RgbArray, known: npt.NDArray[np.bool_] | None = None) -> WhiteLevel:
     """White level of a bright-field slide from its own glass.
 
     Glass is flat and among the brightest: the median of such pixels is taken. Areas a scanner
@@ -91,13 +91,17 @@ def measure_white(overview: RgbArray) -> WhiteLevel:
     ----------
     overview
         RGB at about 4-16 um/px, shape (h, w, 3), uint8.
+    known
+        Where the file holds data, bool (h, w); what is painted in elsewhere is no light. All of
+        it when `None`.
 
     Raises
     ------
     StainError
         When even the brightest pixels are dark: a fluorescence slide, or no light.
     """
-    brightest = np.percentile(overview.reshape(-1, 3), 99, axis=0)
+    seen = overview[known] if known is not None and known.any() else overview.reshape(-1, 3)
+    brightest = np.percentile(seen, 99, axis=0)
     if brightest.min() < _DARK_FIELD:
         levels = ", ".join(f"{level:.0f}" for level in brightest)
         raise StainError(
@@ -105,12 +109,13 @@ def measure_white(overview: RgbArray) -> WhiteLevel:
             "not a bright-field stain; optical density has no meaning here. If it is bright "
             "field, set stains.white."
         )
-    painted = (overview == 255).all(axis=-1)
+    unknown = np.zeros(overview.shape[:2], np.bool_) if known is None else ~known
+    painted = (overview == 255).all(axis=-1) | unknown
     mean, flat = _local_mean(overview)
     glass = _flat_bright(mean, flat & ~painted)
     if glass.mean() < 4 * _MIN_GLASS_FRACTION:  # no glass but what is at 255: overexposed
-        painted[:] = False
-        glass = _flat_bright(mean, flat)
+        painted = unknown
+        glass = _flat_bright(mean, flat & ~painted)
     fraction = float(glass.mean())
     if fraction < _MIN_GLASS_FRACTION:
         return WhiteLevel(triple(np.maximum(brightest, 1)), fraction, "brightest")

@@ -10,13 +10,18 @@ from __future__ import annotations
 from histoquant.phantom.cohort import plan_cohort, write_cohort
 from histoquant.phantom.recipe import PhantomRecipe, preset_recipe
 from histoquant.phantom.slide import write_slide
+from histoquant.phantom.trial import Course, Trial, plan_trial, write_trial
 from histoquant.phantom.truth import Truth
 
 __all__ = [
+    "Course",
     "PhantomRecipe",
+    "Trial",
     "Truth",
     "plan_cohort",
+    "plan_trial",
     "preset_recipe",
     "write_cohort",
     "write_slide",
+    "write_trial",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,24 +59,35 @@ def write_cohort(
         raise SettingsError(f"a cohort needs at least one person, got {people}")
     folder, truths = Path(directory), []
     for plan in plan_cohort(people, seed):
-        angle = plan["angle_deg"]
-        upright = abs(np.sin(np.deg2rad(angle))) > np.sqrt(0.5)
-        truth = write_slide(
-            folder / plan["slide"],
-            plan["marker"],
-            plan["seed"],
-            preset,
-            mpp,
-            size_mm[::-1] if upright else size_mm,
-            angle,
-            **plan["overrides"],
-        )
+        truth = draw(folder, plan, preset, mpp, size_mm)
         truth.save(folder / "truth")
         truths.append(truth)
         if progress is not None:
             progress(truth)
     _write_tables(folder, people, seed)
     return truths
+
+
+def draw(
+    folder: Path,
+    plan: Mapping[str, Any],
+    preset: Preset,
+    mpp: float,
+    size_mm: tuple[float, float],
+) -> Truth:
+    """Write one slide of a plan below `folder`; portrait where its section stands upright."""
+    angle = plan["angle_deg"]
+    upright = abs(np.sin(np.deg2rad(angle))) > np.sqrt(0.5)
+    return write_slide(
+        folder / plan["slide"],
+        plan["marker"],
+        plan["seed"],
+        preset,
+        mpp,
+        size_mm[::-1] if upright else size_mm,
+        angle,
+        **plan["overrides"],
+    )
 
 
 def plan_cohort(people: int, seed: int) -> list[dict[str, Any]]:
@@ -103,7 +114,7 @@ def plan_cohort(people: int, seed: int) -> list[dict[str, Any]]:
                         "seed": 1000 * seed + number,
                         "angle_deg": _angle(number, seed),
                         "overrides": {
-                            **_levels(marker, level, gaps[arm]),
+                            **marker_levels(marker, level, gaps[arm]),
                             **(_harder() if person == people - 1 and people > 1 else {}),
                         },
                     }
@@ -124,7 +135,8 @@ def _angle(number: int, seed: int) -> float:
     return round(float(90 * quarter + spread) % 360, 2)
 
 
-def _levels(marker: Marker, level: float, gap_share: float) -> dict[str, object]:
+def marker_levels(marker: Marker, level: float, gap_share: float) -> dict[str, object]:
+    """Knobs of the recipe for a level: share of positive nuclei (p16) or peak OD (col7)."""
     if marker == "col7":
         return {"col7_peak_od": float(level), "col7_gap_share": float(gap_share)}
     return {

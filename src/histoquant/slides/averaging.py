@@ -34,7 +34,7 @@ def block_means(taps: int, source: NDArray[np.uint8], out: NDArray[np.uint8]) ->
 def _block_loop(taps: int, channels: int) -> Callable[..., None]:
     """Compile the loop for one block size: known numbers make it several times faster."""
 
-    @numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+    @numba.njit(nogil=True, cache=True)
     def loop(source: Any, quotients: Any, out: Any) -> None:
         line = np.empty(out.shape[1] * taps * channels, dtype=np.uint16)
         for i in range(out.shape[0]):
@@ -52,10 +52,10 @@ def _block_loop(taps: int, channels: int) -> Callable[..., None]:
                         total += line[(j * taps + k) * channels + c]
                     out[i, j, c] = quotients[total]
 
-    return loop  # type: ignore[no-any-return]
+    return loop
 
 
-@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(nogil=True, cache=True)
 def weighted_means(
     source: Any, down: Any, across: Any, samples: Any, channels: Any, out: Any
 ) -> None:
@@ -78,7 +78,7 @@ def weighted_means(
             row[v] = np.int32(sums[v] * (per_row * per_column[v]) + _HALF)
 
 
-@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(nogil=True, cache=True)
 def shifted_means(source: Any, down: Any, across: Any, runs: Any, channels: Any, out: Any) -> None:
     """As `weighted_means` with two taps, where in each of `runs` the samples lie in a row."""
     weights, per_column = across
@@ -95,7 +95,7 @@ def shifted_means(source: Any, down: Any, across: Any, runs: Any, channels: Any,
                 row[v] = np.int32(total * (per_row * per[v]) + _HALF)
 
 
-@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(nogil=True, cache=True)
 def _sum_rows(source: Any, down: Any, i: Any, line: Any) -> Any:
     """Put the weighted sum of the rows of output row `i` in `line`; give 1 / its height."""
     first, count, overlap, per_row = down

@@ -8,6 +8,8 @@ import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
 
+from histoquant.slides.grid import plan_grid
+
 if TYPE_CHECKING:
     from histoquant.slides.slide import Slide
 
@@ -20,6 +22,9 @@ def lazy_pixels(slide: Slide, mpp: float, chunk: tuple[int, int]) -> da.Array:
     """
     channels = 3 if slide.is_colour else len(slide.channels)
     shape = (*slide.grid_shape(mpp), channels)
+    grid = plan_grid(slide.levels, mpp / slide.mpp)
+    # The pixels of a level need no averaging, and so no copy: streaming is as fast as decoding.
+    is_stored = grid.is_level and channels == len(slide.channels)
     chunks = da.core.normalize_chunks(  # type: ignore[no-untyped-call]
         (*chunk, channels), shape=shape, dtype=slide.dtype
     )
@@ -27,6 +32,7 @@ def lazy_pixels(slide: Slide, mpp: float, chunk: tuple[int, int]) -> da.Array:
         _read_chunk,
         slide=slide,
         mpp=mpp,
+        level=grid.index if is_stored else None,
         chunks=chunks,
         dtype=slide.dtype,
         meta=np.empty((0, 0, 0), dtype=slide.dtype),
@@ -34,6 +40,13 @@ def lazy_pixels(slide: Slide, mpp: float, chunk: tuple[int, int]) -> da.Array:
     return lazy
 
 
-def _read_chunk(slide: Slide, mpp: float, block_info: Any = None) -> NDArray[Any]:
+def _read_chunk(
+    slide: Slide, mpp: float, level: int | None, block_info: Any = None
+) -> NDArray[Any]:
     (y, y_stop), (x, x_stop), _ = block_info[None]["array-location"]
-    return slide.read(mpp, y, x, y_stop - y, x_stop - x)
+    window = y, x, y_stop - y, x_stop - x
+    if level is not None:
+        rows, columns = slide.levels[level].shape
+        if y_stop <= rows and x_stop <= columns:  # a grid may have a row more than its level
+            return slide.region(*window, level)
+    return slide.read(mpp, *window)

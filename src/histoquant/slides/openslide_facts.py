@@ -33,6 +33,7 @@ _FORMATS = {
 _BLOCK_PX = 512
 _UNKNOWN_TILE_PX = 256
 _LARGEST_TILE_PX = 2048
+_MOST_TILE_PX = 2**26  # of a file's own tiles
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,8 @@ def read_facts(path: Path, slide: OpenSlide) -> Facts:
     if any(side < 1 for shape in shapes for side in shape):
         raise SlideError(f"{path}: levels of {shapes} px. Copy it again from the scanner.")
     tiles = tuple(_tile(properties, k) for k in range(len(shapes)))
+    if any(height * width > _MOST_TILE_PX for height, width in tiles):  # OpenSlide would abort
+        raise SlideError(f"{path}: tiles of {tiles} px. Copy it again from the scanner.")
     steps = tuple(slide.level_downsamples)
     names = tuple(sorted(slide.associated_images))
     return Facts(

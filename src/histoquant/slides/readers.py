@@ -27,7 +27,7 @@ _OTHER_MAGIC = (
     (b"\0\0\0\x0cjP  ", "a JPEG 2000 image"),
 )
 # TIFF files of these vendors need more than tiles: overlaps, offsets, tables in XML.
-_OPENSLIDE_ONLY = {"leica", "ventana", "philips", "trestle"}
+_OPENSLIDE_ONLY = {"leica", "ventana", "trestle"}
 _SLIDEDAT = "Slidedat.ini"
 _MOST_ENTRIES, _SHOWN_ENTRIES = 1000, 5
 _READABLE = (

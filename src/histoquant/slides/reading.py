@@ -62,6 +62,11 @@ def read_window(
     Block by block: an overview of a slide of one level must not hold the whole slide.
     """
     (y, x), (height, width) = corner, (max(side, 0) for side in shape)
+    whole = min(corner) >= 0 and y + height <= grid.shape[0] and x + width <= grid.shape[1]
+    if whole and 0 < height * width * grid.reduction <= _BLOCK_SOURCE_PX:
+        block = _read_block(source, grid, ((y, y + height), (x, x + width)), fill)
+        if block.shape[2] == sample_count(source):
+            return block
     out = np.full((height, width, sample_count(source)), fill, dtype=source.dtype)
     (y0, y1), (x0, x1) = (
         (max(start, 0), min(start + length, limit))
