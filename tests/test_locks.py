@@ -216,3 +216,20 @@ def test_a_plan_writes_nothing(tmp_path: Path, fake_pipeline: FakePipeline) -> N
     plan(study, BY_CONTROL)
     plan(study, BY_BATCH)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_batch_of_which_no_slide_could_be_read_is_estimated_again(tmp_path: Path) -> None:
+    manifest = write_study(tmp_path, "a p16 run_1", "b p16 run_1")
+    whole = {path: path.read_bytes() for path in tmp_path.glob("*.ome.tif")}
+    for path, content in whole.items():  # the copy is still under way
+        path.write_bytes(content[:4000])
+    run(manifest, BY_BATCH)
+    assert not lock_of(manifest)["vectors"]["p16 hdab"]["slides"]
+    for path, content in whole.items():
+        path.write_bytes(content)
+    assert {why for _, why in actions(manifest, BY_BATCH).values()} == {
+        "the stain vectors of batch run_1 are estimated first"
+    }
+    run(manifest, BY_BATCH)
+    assert len(lock_of(manifest)["vectors"]["p16 hdab"]["slides"]) == 2
+    assert {action for action, _ in actions(manifest, BY_BATCH).values()} == {"keep"}

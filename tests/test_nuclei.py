@@ -133,6 +133,16 @@ def test_saturation_and_colour_ratio() -> None:
     assert found["red_blue_ratio"] == pytest.approx([1.0])
 
 
+@pytest.mark.parametrize("mpp", [0.27, 0.5, 0.6, 0.7])
+def test_no_nucleus_is_longer_than_the_halo_provides_for(mpp: float) -> None:
+    stains = canvas(200, mpp=mpp)
+    for k, length_um in enumerate(np.linspace(23.5, 26.5, 11)):
+        draw(stains, (15 + 16 * k, 100), (2.2, length_um / 2), (0.5, 0.0), mpp=mpp)
+    found = measure(stains, mpp)
+    assert len(found["label"]) > 2
+    assert ((found["right_px"] - found["left_px"]) * mpp).max() <= module.MAX_EXTENT_UM
+
+
 def test_no_nuclei_is_no_error() -> None:
     found = measure(canvas(10))
     assert {v.shape for v in found.values()} == {(0,)}

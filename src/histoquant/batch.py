@@ -186,7 +186,7 @@ def _failed(
         "slide_id": step.entry.slide_id,
         "reason": reason,
         "error": type(error).__name__,
-        "passing": isinstance(error, OSError | MemoryError),
+        "passing": _is_passing(error),
         "key": key,
         "written": now(),
         "seconds": round(seconds, 2),
@@ -195,6 +195,17 @@ def _failed(
     with suppress(OSError):  # a full disk: the ledger still tells
         write_failure(directory.slide(step.entry.slide_id), record, log)
     return Fate(step.entry, "failed", reason, round(seconds, 2))
+
+
+def _is_passing(error: BaseException | None) -> bool:
+    """Whether a disk or the memory is to blame, at first hand or behind a `SlideError`.
+
+    An OSError without a number comes from a codec, and is the file's fault.
+    """
+    if error is None:
+        return False
+    by_system = isinstance(error, OSError) and error.errno is not None
+    return by_system or isinstance(error, MemoryError) or _is_passing(error.__cause__)
 
 
 def _open_ledger(

@@ -84,6 +84,12 @@ def with_vectors(entry: Entry, settings: Settings, directory: RunDirectory) -> S
     return _settings_with_vectors(settings, lock)
 
 
+def rests_on_nothing(entry: Entry, settings: Settings, directory: RunDirectory) -> bool:
+    """Whether the vectors locked for the entry's batch come from no slide: none was readable."""
+    locked = _read(directory, entry.batch).get("vectors", {})
+    return needs_vectors(settings) and not locked.get(_group(entry, settings), {}).get("slides")
+
+
 def lock_vectors(
     entries: Sequence[tuple[Entry, Settings]], directory: RunDirectory, progress: Progress
 ) -> None:

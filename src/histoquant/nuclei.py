@@ -24,6 +24,7 @@ and an object longer than `MAX_EXTENT_UM` is an error.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from importlib.metadata import entry_points
 
@@ -133,7 +134,7 @@ def _waist_rules(mpp: float, settings: NucleiSettings) -> ShapeRules:
     return ShapeRules(
         min_area=settings.min_area_um2 / 3 / pixel,
         max_area=settings.max_area_um2 / pixel,
-        max_extent=MAX_EXTENT_UM / mpp,
+        max_extent=math.floor(MAX_EXTENT_UM / mpp),
         typical_area=10.0 / pixel,
         edge_half=0.0,
         min_edge=0.0,
@@ -202,7 +203,7 @@ def _shape_rules(mpp: float, settings: NucleiSettings) -> ShapeRules:
     return ShapeRules(
         min_area=settings.min_area_um2 / pixel,
         max_area=settings.max_area_um2 / pixel,
-        max_extent=MAX_EXTENT_UM / mpp,
+        max_extent=math.floor(MAX_EXTENT_UM / mpp),
         typical_area=25.0 / pixel,
         edge_half=0.06 * mpp / _GREY_OD,
         min_edge=0.03 * mpp / _GREY_OD,

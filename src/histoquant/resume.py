@@ -62,14 +62,19 @@ def plan(
     controls = [e for e in entries if locks.is_control(e)]
     steps: dict[str, Step] = {}
     for entry in sorted(entries, key=lambda e: not locks.is_control(e)):  # controls first
-        own = locks.with_vectors(entry, entry.settings(settings), directory)
+        asked = entry.settings(settings)
+        own = locks.with_vectors(entry, asked, directory)
         why = _waits_for(entry, own, controls, steps)
         if why:
             steps[entry.slide_id] = Step(entry, own, "measure", why)
             continue
         own = locks.with_threshold(entry, own, controls, directory)
         moved = _is_moved(entry, places)
-        steps[entry.slide_id] = _step(entry, directory, own, retry_failed, moved)
+        step = _step(entry, directory, own, retry_failed, moved)
+        if step.action == "measure" and locks.rests_on_nothing(entry, asked, directory):
+            why = f"the stain vectors of batch {entry.batch} are estimated first"
+            step = Step(entry, asked, "measure", why)
+        steps[entry.slide_id] = step
     return [steps[entry.slide_id] for entry in entries]
 
 

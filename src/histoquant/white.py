@@ -69,6 +69,11 @@ class WhiteLevel:
                 "no glass in view: the brightest pixels stand in for white, and optical "
                 "densities are too low by that of the palest tissue"
             )
+        if self.source == "glass" and min(self.values) >= 255:
+            return (
+                "the only glass in view is at grey level 255: overexposed, or never scanned; "
+                "optical densities may be too high by 0.04. If the white is known, set stains.white"
+            )
         if self.field:
             return (
                 f"uneven light: the glass varies by {self.uneven_percent:.0f} %; white is that "

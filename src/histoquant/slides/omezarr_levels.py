@@ -174,7 +174,11 @@ def _level(
         part = missing[next(_boxes([keys[key]], within))]
         part |= absent[tuple(slice(0, n) for n in part.shape)]
     others = tuple(k for k in range(array.ndim) if k not in (rows, columns))
-    flat = np.asarray(missing.any(axis=others))
+    channels = array.shape[image.axes.index("c")] if "c" in image.axes else 1
+    # Writers leave out chunks of zeros: a marker absent from a tile is a measurement, and no
+    # reason to lose the other channels. A colour without its red is no colour.
+    in_colour = image.is_rgb(channels, array.dtype == np.uint8)
+    flat = np.asarray(missing.any(axis=others) if in_colour else missing.all(axis=others))
     return ZarrLevel(
         path=array.path,
         shape=(array.shape[rows], array.shape[columns]),

@@ -19,7 +19,7 @@ from histoquant.slides.source import ScaleClaim
 from histoquant.slides.tiff_chain import check_chain, check_subifds
 from histoquant.slides.tiff_ome import read_ome
 from histoquant.slides.tiff_philips import read_philips
-from histoquant.slides.tiff_planes import compression_name
+from histoquant.slides.tiff_planes import ALPHA, compression_name
 from histoquant.slides.tiff_pyramid import (
     OTHER_PICTURES,
     PyramidLevel,
@@ -35,7 +35,6 @@ _NDPI_FORMAT, _NDPI_LENS, _NDPI_Z = 65420, 65421, 65424
 _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT, _ICC_PROFILE = 282, 283, 296, 34675
 _MINISBLACK, _RGB, _YCBCR = 1, 2, 6
 _DECODED_AS_RGB = {6, 7, 33003, 33007}
-_ALPHA = {1, 2}
 _REDUCED, _MACRO = 1, 8
 _OTHERS = (("is_scn", "Leica SCN"), ("is_bif", "Ventana BIF"))
 _ADVICE = "Export the slide as an RGB or multi-channel OME-TIFF to use it"
@@ -267,7 +266,7 @@ def _kept_samples(path: Path, page: TiffPage) -> int:
     )
     is_flat = page.imagedepth == 1 and page.dtype is not None
     if is_flat and photometric == _MINISBLACK:
-        return max(1, samples - sum(int(kind) in _ALPHA for kind in page.extrasamples))
+        return max(1, samples - sum(int(kind) in ALPHA for kind in page.extrasamples))
     if is_flat and is_rgb and samples >= 3:
         return 3
     name = getattr(page.photometric, "name", photometric)

@@ -53,6 +53,11 @@ def read_ome(path: Path, xml: str, pages: list[TiffPage]) -> OmeImage:
         )
     main = max(range(len(images)), key=lambda k: _area(images[k][1]))
     pixels = images[main][1]
+    if sum(_area(other) == _area(pixels) for _, other in images) > 1:
+        raise SlideError(
+            f"{path}: several images of {pixels.get('SizeX')} x {pixels.get('SizeY')} px; which of "
+            "them is the slide is not known. Export it alone as OME-TIFF."
+        )
     base = _full_resolution(path, root, pixels, pages)
     return OmeImage(
         levels=_levels(base, pages if len(images) == 1 else []),

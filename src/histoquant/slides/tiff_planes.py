@@ -17,6 +17,11 @@ from histoquant.slides.tiff_headers import CLAIMS
 _LARGEST_TILE_BYTES = 2**29
 _JPEG = {6, 7, 34892, 33007}
 _JPEG2000_YCBCR = 33003
+ALPHA = {1, 2}
+_ENDED = {6, 7, 33003, 33004, 33005, 33007, 34712, 34892}
+"""JPEG and JPEG 2000, which end with the marker FF D9."""
+
+_LARGEST_STRIP_BYTES = 2**22  # of pixels as they are; read in pieces of this size beyond it
 
 Decoder = Callable[[bytes, int], NDArray[Any]]
 
@@ -56,10 +61,32 @@ def compression_name(page: TiffPage) -> str:
 
 
 def tile_shape(page: TiffPage) -> tuple[int, int]:
-    """Give rows and columns of a tile, or of a strip."""
+    """Give rows and columns of a tile, of a strip, or of the pieces of one large strip."""
     if page.is_tiled:
         return page.tilelength, page.tilewidth
+    if _is_one_plain_strip(page):
+        return max(1, _LARGEST_STRIP_BYTES // _row_bytes(page)), page.imagewidth
     return page.rowsperstrip, page.imagewidth
+
+
+def _is_one_plain_strip(page: TiffPage) -> bool:
+    """Whether each plane is one large run of uncompressed rows, which can be read in parts."""
+    dtype = page.dtype
+    return bool(
+        not page.is_tiled
+        and page.compression == 1
+        and page.predictor == 1
+        and page.fillorder == 1
+        and dtype is not None
+        and page.bitspersample == dtype.itemsize * 8
+        and page.rowsperstrip >= page.imagelength
+        and _row_bytes(page) * page.imagelength > _LARGEST_STRIP_BYTES
+    )
+
+
+def _row_bytes(page: TiffPage) -> int:
+    samples = page.samplesperpixel if page.planarconfig == 1 else 1
+    return page.imagewidth * samples * (page.dtype.itemsize if page.dtype is not None else 1)
 
 
 def tile_grid(page: TiffPage) -> tuple[int, int]:
@@ -79,6 +106,8 @@ def planes_of(page: TiffPage, first_channel: int, kept: int, where: str) -> tupl
     planes, width = (kept, 1) if apart else (1, kept)
     offsets = np.asarray(page.dataoffsets, dtype=np.int64)
     counts = np.asarray(page.databytecounts, dtype=np.int64)
+    if _is_one_plain_strip(page):
+        offsets, counts = _cut_strips(page, offsets, counts)
     listed = min(len(offsets), len(counts))
     if listed < tiles * planes:
         raise SlideError(
@@ -98,6 +127,31 @@ def planes_of(page: TiffPage, first_channel: int, kept: int, where: str) -> tupl
     )
 
 
+def _cut_strips(
+    page: TiffPage, offsets: NDArray[np.int64], counts: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where the pieces of each plane's one strip lie, row by row."""
+    rows = tile_shape(page)[0]
+    starts = np.arange(0, page.imagelength, rows)
+    within = starts * _row_bytes(page)
+    lengths = (np.minimum(starts + rows, page.imagelength) - starts) * _row_bytes(page)
+    there = (counts > 0) & (offsets > 0)
+    cut = np.where(there[:, None], offsets[:, None] + within, 0)
+    return cut.ravel(), np.where(there[:, None], lengths, 0).ravel()
+
+
+def _plain_rows(page: TiffPage, samples: int) -> Callable[..., Any]:
+    """As `TiffPage.decode`, for any run of whole uncompressed rows."""
+    width = page.imagewidth
+    stored = np.dtype(page.dtype).newbyteorder(page.parent.byteorder)
+
+    def decode(data: bytes, index: int) -> tuple[list[NDArray[Any]]]:
+        rows = np.frombuffer(data, stored).reshape(-1, width, samples)
+        return ([rows.astype(stored.newbyteorder("="))],)
+
+    return decode
+
+
 def _decoder(page: TiffPage, kept: int, where: str) -> Decoder:
     dtype, tile = page.dtype, tile_shape(page)
     samples = page.samplesperpixel if page.planarconfig == 1 else 1
@@ -108,19 +162,26 @@ def _decoder(page: TiffPage, kept: int, where: str) -> Decoder:
             "decode at once. Export the slide as a tiled OME-TIFF."
         )
     # Bound here and not in the closure's body: the page must not be touched by threads.
-    decode_segment: Callable[..., Any] = page.decode
+    plain = _is_one_plain_strip(page)
+    decode_segment: Callable[..., Any] = _plain_rows(page, samples) if plain else page.decode
     tables: dict[str, Any] = {}
     if page.compression in _JPEG:
         tables = {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader}
+    # libjpeg and OpenJPEG paint what is lacking grey. NDPI's tiles are pieces of one picture.
+    has_end = int(page.compression) in _ENDED and page.jpegheader is None
     claim = CLAIMS.get(int(page.compression))
     if claim is None:
         raise SlideError(
             f"{where}: pixels compressed as {compression_name(page)}, which is not read. "
             "Export the slide as an OME-TIFF with JPEG, LZW or deflate."
         )
+    has_alpha = samples > kept and any(int(kind) in ALPHA for kind in page.extrasamples[:1])
+    unseen = dtype.type(255 if dtype == np.uint8 and kept == 3 else 0)
     convert = _ycbcr_to_rgb if page.compression == _JPEG2000_YCBCR and samples == 3 else None
 
     def decode(data: bytes, index: int) -> NDArray[Any]:
+        if has_end and b"\xff\xd9" not in data.rstrip(b"\0")[-16:]:
+            raise ValueError("they have no end: the tile is cut short")
         height, width, claimed = claim(data)
         if height > tile[0] or width > tile[1] or claimed > samples:
             raise ValueError(
@@ -128,6 +189,9 @@ def _decoder(page: TiffPage, kept: int, where: str) -> Decoder:
                 f"{tile[0]} x {tile[1]} px of {samples}"
             )
         pixels: NDArray[Any] = decode_segment(data, index, **tables)[0][0]
+        if has_alpha:
+            # What nothing was drawn on is often stored as black.
+            return np.where(pixels[..., kept:][..., :1] == 0, unseen, pixels[..., :kept])
         return pixels[..., :kept] if convert is None else convert(pixels)
 
     return decode
