@@ -15,13 +15,15 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import histoquant
-from fakes import FakePipeline, write_tiny_slide
+from fakes import FakePipeline, make_result, write_tiny_slide
 from histoquant import console, phantom
 from histoquant.cli import app
-from histoquant.results import read_result
+from histoquant.results import read_result, write_result
 from histoquant.settings import default_toml
 
-COMMANDS = ("info", "quantify", "batch", "tables", "report", "settings", "doctor", "phantom")
+COMMANDS = (
+    "info", "quantify", "batch", "tables", "study", "report", "settings", "doctor", "phantom"
+)  # fmt: skip
 TRUNCATED = "truncated.ome.tif"
 
 
@@ -63,7 +65,9 @@ def test_import_is_quick_and_loads_nothing_heavy() -> None:
     assert not heavy & set(runs[0][1:])
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["batch", "--help"], ["--version"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["batch", "--help"], ["study", "--help"], ["--version"]]
+)
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     code = (
         "import atexit, sys; from histoquant.cli import main\n"
@@ -126,6 +130,12 @@ def test_doctor_knows_this_machine() -> None:
                      id="unknown scheduler"),
         pytest.param(["tables", "out"], "no results directory", id="no results"),
         pytest.param(["report", "out"], "no results directory", id="no results to report"),
+        pytest.param(["study", "out"], "--design", id="no design"),
+        pytest.param(["study", "out", "--design", "d.csv"], "no results directory",
+                     id="no results to study"),
+        pytest.param(["study", "out", "--lock-plan"], "--plan", id="no plan to lock"),
+        pytest.param(["study", "out", "--lock-plan", "--power"], "one at a time",
+                     id="two things at once"),
         pytest.param(["info", "no.svs"], "no.svs", id="info of nothing"),
         pytest.param(["info", "text.svs"], "text.svs", id="info of a text file"),
         pytest.param(["flatter"], "flatter", id="unknown command"),
@@ -269,6 +279,117 @@ def test_quantify_in_the_directory_of_a_study_keeps_the_sample(study: Path) -> N
     out = ["--marker", "p16", "--out", study / "out"]
     assert invoke("quantify", study / "b.ome.tif", *out).exit_code == 0
     assert pd.read_csv(study / "out" / "markers.csv")["person"].tolist() == ["a", "b"]
+
+
+# Statistics
+
+PLAN = 'primary = ["p16:positive_percent"]\n'
+
+
+@pytest.fixture
+def measured(tmp_path: Path, fake_pipeline: FakePipeline) -> Path:
+    """Five people with both hands measured, of whom one has no partner; design and plan."""
+    rows, design = ["slide,marker,person,site,visit"], ["person,site,visit,arm"]
+    for i in range(5):
+        for site, arm in (("left", "cream"), ("right", "placebo")):
+            name = f"{i}_{site}"
+            write_tiny_slide(tmp_path / f"{name}.ome.tif", seed=i)
+            if name != "4_right":
+                rows.append(f"{name}.ome.tif,p16,P{i},{site},month_8")
+            design.append(f"P{i},{site},month_8,{arm}")
+    (tmp_path / "manifest.csv").write_text("\n".join(rows))
+    (tmp_path / "design.csv").write_text("\n".join(design))
+    (tmp_path / "plan.toml").write_text(PLAN)
+    assert _batch(tmp_path).exit_code == 0
+    for i in range(5):
+        for site, value in (("left", 10.0 + i), ("right", 20.0 + 3 * i)):
+            slide = tmp_path / "out" / "slides" / f"{i}_{site}"
+            if slide.exists():
+                write_result(make_result(slide_id=slide.name, positive_percent=value), slide)
+    assert invoke("tables", tmp_path / "out").exit_code == 0
+    return tmp_path
+
+
+def _study(folder: Path, *more: object) -> Result:
+    return invoke("study", folder / "out", *more)
+
+
+def test_study_from_plan_to_report(measured: Path) -> None:
+    plan = ["--plan", measured / "plan.toml"]
+    locked = _study(measured, *plan, "--lock-plan")
+    assert locked.exit_code == 0
+    assert "The plan was locked" in locked.stdout
+    assert (measured / "plan.lock.json").exists()
+    assert not (measured / "out" / "study").exists()
+    result = _study(measured, "--design", measured / "design.csv", *plan)
+    assert result.exit_code == 0, result.stderr
+    assert "p16:positive_percent (primary): 4 people of 5 enrolled: cream / placebo 0.4" in (
+        result.stdout
+    )
+    assert "reversal cannot be told from slowed progression" in result.stdout
+    table = pd.read_csv(measured / "out" / "study" / "contrasts.csv")
+    assert table["n_pairs"].tolist() == [4]
+    assert "Carry-across" in (measured / "out" / "report.html").read_text(encoding="utf-8")
+
+
+def test_study_without_a_plan_warns(measured: Path) -> None:
+    result = _study(measured, "--design", measured / "design.csv")
+    assert result.exit_code == 0
+    assert "warning: no plan was given" in result.stderr
+
+
+def test_study_plans_the_next_one(measured: Path) -> None:
+    result = _study(
+        measured, "--design", measured / "design.csv", "--power",
+        "--outcome", "p16:positive_percent", "--effect", 0.9, "--drop-out", 0.5,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    assert "To find a ratio of 0.900 with 80 % power" in result.stdout
+    assert "50 % of them lost" in result.stdout
+    assert not (measured / "out" / "study").exists()
+
+
+def test_an_amended_plan_needs_no_reason_but_can_have_one(measured: Path) -> None:
+    plan = ["--plan", measured / "plan.toml", "--lock-plan"]
+    _study(measured, *plan)
+    (measured / "plan.toml").write_text("alpha = 0.01\n" + PLAN)
+    result = _study(measured, *plan, "--why", "asked by the ethics board")
+    assert result.exit_code == 0
+    assert "before unblinding (asked by the ethics board): alpha: 0.05 -> 0.01" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("design.csv", "person,site,visit,arm\nP0,left,month_8,cream\n", "problem(s)"),
+        ("design.csv", "person,site\nP0,left\n", "missing column(s) visit, arm"),
+        ("plan.toml", 'primary = ["p16:positiv"]\n', "positiv"),
+        ("plan.toml", "primary = 3 4\n", "not TOML"),
+    ],
+)
+def test_wrong_input_of_a_study_exits_with_2(
+    measured: Path, name: str, text: str, words: str
+) -> None:
+    (measured / name).write_text(text)
+    plan = measured / "plan.toml"
+    result = _study(measured, "--design", measured / "design.csv", "--plan", plan)
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (measured / "out" / "study").exists()
+    assert not (measured / "out" / ".lock").exists()
+    if name == "plan.toml":
+        assert _study(measured, "--plan", plan, "--lock-plan").exit_code == 2
+        assert not (measured / "plan.lock.json").exists()
+
+
+def test_nothing_but_the_study_opens_a_design(measured: Path) -> None:
+    """The arms lie where a measuring command could read them, as a directory: opening fails."""
+    (measured / "design.csv").unlink()
+    (measured / "design.csv").mkdir()
+    assert _batch(measured, "--set", "nuclei.min_area_um2=20").exit_code == 0
+    assert invoke("tables", measured / "out").exit_code == 0
+    assert _study(measured, "--design", measured / "design.csv").exit_code == 2
 
 
 # Real slides

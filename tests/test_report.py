@@ -21,6 +21,7 @@ from histoquant.report.figures import show, show_rate
 from histoquant.results import write_result
 from histoquant.rundir import RunDirectory
 from histoquant.settings import Settings
+from histoquant.study.run import run_study
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 
@@ -119,6 +120,47 @@ def test_large_overlays_are_made_smaller(results: Path) -> None:
     sizes = [Image.open(io.BytesIO(base64.b64decode(image))).size for image in images]
     assert max(max(size) for size in sizes) == 1600
     assert len(text) < 6_000_000
+
+
+@pytest.fixture
+def study(results: Path) -> Path:
+    """The results with a study of their own: two people, of whom one has a pair."""
+    design = ["person,site,visit,arm", "<b>Ann</b>,left,m8,cream", "<b>Ann</b>,right,m8,placebo",
+              "P2,left,m8,placebo", "P2,right,m8,cream", "P3,left,m8,cream",
+              "P3,right,m8,placebo"]  # fmt: skip
+    (results.parent / "design.csv").write_text("\n".join(design))
+    RunDirectory(results).write_tables()
+    run_study(results, results.parent / "design.csv")
+    return results
+
+
+def test_the_study_is_part_of_the_page(study: Path) -> None:
+    text = write_report(study).read_text(encoding="utf-8")
+    page = Page(text)
+    assert page.open == []
+    assert "study" in page.ids
+    assert len(page.ids) == len(set(page.ids))
+    assert all(link.startswith(("data:image/webp;base64,", "#")) for link in page.links)
+    assert not re.search(r"https?://|@import|url\(", text)
+    shown = " ".join(page.text)
+    for words in ("Carry-across", "n is people", "<b>Ann</b>", "No plan was given"):
+        assert words in shown
+    assert "The marker table has changed" not in shown
+
+
+def test_a_study_of_an_older_marker_table_is_marked(study: Path) -> None:
+    write_result(make_result(slide_id="b", positive_percent=50.0), study / "slides" / "b")
+    shown = " ".join(Page(write_report(study).read_text(encoding="utf-8")).text)
+    assert "The marker table has changed since the statistics below were made" in shown
+    RunDirectory(study).write_tables()
+    run_study(study, study.parent / "design.csv")
+    shown = " ".join(Page(write_report(study).read_text(encoding="utf-8")).text)
+    assert "The marker table has changed" not in shown
+
+
+def test_half_a_study_is_not_shown(study: Path) -> None:
+    (study / "study" / "study.json").unlink()
+    assert "Carry-across" not in write_report(study).read_text(encoding="utf-8")
 
 
 def test_no_results_no_page(tmp_path: Path) -> None:

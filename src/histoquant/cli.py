@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from histoquant import __version__
+from histoquant.cli_study import study
 from histoquant.errors import HistoquantError, ResultError, SettingsError
 
 if TYPE_CHECKING:
@@ -80,7 +81,9 @@ def _global(
 
 @app.command(epilog="Example: histoquant info biopsy.svs --json")
 def info(
-    slide: Annotated[Path, typer.Argument(help="A slide.")],
+    slide: Annotated[
+        str, typer.Argument(help="A slide: a file, a folder or the URL of an OME-Zarr.")
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
     """Say what a slide is: format, size, levels, scale and where it came from, white level."""
@@ -97,7 +100,7 @@ def info(
 
 @app.command(epilog="Example: histoquant quantify biopsy.svs --marker p16 --out results")
 def quantify(
-    slides: Annotated[list[Path], typer.Argument(help="One or more slides.", metavar="SLIDE...")],
+    slides: Annotated[list[str], typer.Argument(help="One or more slides.", metavar="SLIDE...")],
     marker: MarkerOption,
     out: OutOption,
     settings: SettingsOption = None,
@@ -190,6 +193,9 @@ def report(directory: DirectoryArgument) -> None:
     run.done()
     with run.locked():
         typer.echo(str(write_report(directory)))
+
+
+app.command(epilog="Example: histoquant study results --design design.csv --plan plan.toml")(study)
 
 
 @app.command("settings", epilog="Example: histoquant settings > my.toml")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from histoquant.batch import Fate, Step
     from histoquant.doctor import Check
     from histoquant.rundir import Ledger
+    from histoquant.study.run import StudyResult
 
 _MOST_PX = 50_000_000
 _PLAIN_WIDTH = 200
@@ -113,11 +114,9 @@ def show_fates(ledger: Ledger, told: Collection[str] = ()) -> None:
 
     counts = [f"{n} {status}" for status in STATUSES if (n := ledger.count(status))]
     _out(f"slides: {', '.join(counts) or 'none'}")
-    err = Console(stderr=True, highlight=False)
     for row in ledger.rows:
         if row["status"] in ("failed", "pending") and row["slide_id"] not in told:
-            line = f"  {row['status']}: {row['slide_id'] or row['slide']}: {row['reason']}"
-            err.print(escape(line), soft_wrap=True)
+            _err(f"  {row['status']}: {row['slide_id'] or row['slide']}: {row['reason']}")
 
 
 def show_files(directory: Path) -> None:
@@ -131,6 +130,21 @@ def show_files(directory: Path) -> None:
         _out(f"{directory / name}: {what}")
 
 
+def show_study(result: StudyResult) -> None:
+    """Show what a study found: plan, every lead outcome in words, and what it warns of."""
+    if result.lock is not None:
+        for sentence in result.lock.sentences():
+            _out(sentence)
+    else:
+        _err("warning: no plan was given, so every outcome is exploratory")
+    for own in result.lead:
+        _out(f"{own.outcome.key} ({own.outcome.role}): {result.sentence(own)}")
+        if own.reversal is not None:
+            _out(f"  {own.reversal.reason}")
+    if not result.design.baseline:
+        _out("No baseline: reversal cannot be told from slowed progression.")
+
+
 def show_checks(checks: Sequence[Check]) -> None:
     """Show what was examined, one line each, and what to do."""
     for check in checks:
@@ -139,16 +153,20 @@ def show_checks(checks: Sequence[Check]) -> None:
         _out(f"{mark:9} {check.name:24} {check.found}{advice}")
 
 
-def describe_slide(path: Path) -> dict[str, Any]:
-    """Facts about a slide in JSON types; what cannot be known says why."""
+def describe_slide(path: str | Path) -> dict[str, Any]:
+    """Facts about a slide in JSON types; what cannot be known says why.
+
+    Unreadable tiles are counted as far as the overview meets them.
+    """
     from histoquant.slides import open_slide
 
-    with open_slide(path, require_scale=False) as slide:
-        facts = slide.info()
+    with open_slide(path, require_scale=False, on_damage="missing") as slide:
+        white, white_source = _white(slide)
+        facts = slide.info()  # after looking at the pixels, so that damage is known
         if not facts["mpp"]:
             facts["mpp_source"] = _scale_problem(path)
         facts["sha256"] = slide.fingerprint
-        facts["white"], facts["white_source"] = _white(slide)
+        facts["white"], facts["white_source"] = white, white_source
     return facts
 
 
@@ -164,6 +182,9 @@ def show_facts(facts: Mapping[str, Any]) -> None:
         "channels": f"{', '.join(facts['channels'])} ({facts['dtype']})",
         "white level": f"{white} ({facts['white_source']})",
         "sha256": facts["sha256"],
+        "ICC profile": "in the file, not applied" if facts["icc_profile"] else "none",
+        "other images": ", ".join(facts["associated_images"]) or "none",
+        "without data": _without_data(facts),
     }
     for name, value in lines.items():
         _out(f"{name:12} {value}")
@@ -174,7 +195,13 @@ def show_facts(facts: Mapping[str, Any]) -> None:
         _out(f"level {number:<6} {width} x {height} px, tiles {tile}{gaps}")
 
 
-def _scale_problem(path: Path) -> str:
+def _without_data(facts: Mapping[str, Any]) -> str:
+    missing, damaged = facts["missing_percent"], facts["damaged_tiles"]
+    known = "unknown" if missing is None else f"{missing:g} % of the frame"
+    return f"{known}, {damaged} unreadable tiles" if damaged else known
+
+
+def _scale_problem(path: str | Path) -> str:
     from histoquant.slides import open_slide
 
     try:
@@ -221,3 +248,7 @@ def _console() -> Console:
 
 def _out(line: str) -> None:
     Console(highlight=False).print(escape(line), soft_wrap=True)
+
+
+def _err(line: str) -> None:
+    Console(stderr=True, highlight=False).print(escape(line), soft_wrap=True)

@@ -160,13 +160,32 @@ class RunDirectory:
         """
         from histoquant import pooling
 
-        rows = pooling.marker_rows(self._sections())
+        rows = self.marker_rows()
         atomic.write_text(self.path / "markers.csv", pooling.marker_csv(rows))
         parquet = pooling.marker_frame(rows).to_parquet(index=False)
         atomic.write_bytes(self.path / "markers.parquet", parquet)
         self._write_sweep()
         atomic.write_text(self.path / "columns.json", to_json(tables.columns_json()))
         return rows
+
+    def marker_rows(self) -> list[dict[str, object]]:
+        """Rows of the marker table from the slides on disk; nothing is written.
+
+        Raises
+        ------
+        ResultError
+            When the directory has no ledger, or a slide that is done has no complete result.
+        """
+        from histoquant import pooling
+
+        try:
+            return pooling.marker_rows(self._sections())
+        except FileNotFoundError as error:
+            raise ResultError(
+                f"{error.filename or error} is missing, and the sections of a sample cannot be "
+                "pooled without it: copy the whole results directory, or run `histoquant batch` "
+                "(or quantify) again"
+            ) from None
 
     def _write_sweep(self) -> None:
         from histoquant.sweep import pool_sweeps

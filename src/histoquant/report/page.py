@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from PIL import Image
 
 from histoquant import __version__, atomic, tables
+from histoquant.printable import finalize
 from histoquant.report.figures import HEADLINES, show, show_rate
 from histoquant.results import read_record
 from histoquant.rundir import RunDirectory, now
@@ -39,8 +42,13 @@ _PROVENANCE = (
 Row = Mapping[str, Any]
 
 
-def write_report(directory: Path | str) -> Path:
+def write_report(directory: Path | str, *, rewrite_tables: bool = True) -> Path:
     """Write ``report.html`` from what is in a results directory, and return its path.
+
+    Parameters
+    ----------
+    rewrite_tables
+        Whether the marker tables are written again from the slides too.
 
     Raises
     ------
@@ -48,7 +56,7 @@ def write_report(directory: Path | str) -> Path:
         When the directory is no results directory.
     """
     run = RunDirectory(directory)
-    markers = run.write_tables()
+    markers = run.write_tables() if rewrite_tables else run.marker_rows()
     rows = run.ledger().rows
     side = next(side for most, side in _SIDES if len(rows) <= most)
     page = _template().render(
@@ -66,10 +74,27 @@ def write_report(directory: Path | str) -> Path:
             if c.name != "resolved_path" and any(row[c.name] for row in rows)
         ],
         slides=[_slide(run, row, side) for row in rows if row["status"] == "done"],
+        study=_study(run.path),
     )  # fmt: skip
     path = run.path / "report.html"
     atomic.write_text(path, page)
     return path
+
+
+def _study(directory: Path) -> dict[str, Any] | None:
+    """The study's page as it lies in the results, and whether the marker table is still its own.
+
+    The page is a fragment of our own making, whose texts are escaped; it is put in as it is.
+    """
+    page = directory / "study" / "section.html"
+    record = read_record(directory / "study", "study.json")
+    if record is None or not page.exists():
+        return None
+    table = hashlib.sha256((directory / "markers.csv").read_bytes()).hexdigest()
+    return {
+        "html": Markup(page.read_text(encoding="utf-8")),
+        "outdated": record.get("markers_sha256") != table,
+    }
 
 
 def _template() -> Any:
@@ -79,6 +104,7 @@ def _template() -> Any:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=finalize,
     )
     return environment.get_template("page.html")
 
