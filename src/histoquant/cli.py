@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from histoquant import __version__
+from histoquant.cli_export import export
 from histoquant.cli_study import study
 from histoquant.errors import HistoquantError, ResultError, SettingsError
 
@@ -179,6 +180,7 @@ def tables(directory: DirectoryArgument) -> None:
     run.done()  # before anything is made: a directory that is none stays untouched
     with run.locked():
         rows = run.write_tables()
+        _write_workbook(run, rows)
     console.show_markers(rows)
     console.show_fates(run.ledger())
 
@@ -196,6 +198,7 @@ def report(directory: DirectoryArgument) -> None:
 
 
 app.command(epilog="Example: histoquant study results --design design.csv --plan plan.toml")(study)
+app.command(epilog="Example: histoquant export results --to geojson")(export)
 
 
 @app.command("settings", epilog="Example: histoquant settings > my.toml")
@@ -321,10 +324,21 @@ def _measure(steps: Sequence[Step], directory: RunDirectory, **choices: Any) -> 
             steps, directory, on_fate=shown.on_fate, progress=shown.on_stage, **choices
         )
     try:
+        _write_workbook(directory, outcome.markers)
         write_report(directory.path)
     except OSError as error:
         raise ResultError(f"the results are whole, the report is not: {error}") from None
     return outcome
+
+
+def _write_workbook(directory: RunDirectory, rows: Sequence[dict[str, object]]) -> None:
+    """``markers.xlsx`` beside the other tables, where openpyxl is there to write it."""
+    from importlib.util import find_spec
+
+    if find_spec("openpyxl") is not None:
+        from histoquant.export import write_workbook
+
+        write_workbook(directory, directory.path / "markers.xlsx", rows)
 
 
 class _terminated_as_interrupted:  # noqa: N801  (reads as a clause)
