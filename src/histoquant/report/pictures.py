@@ -14,11 +14,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-PAGE_BYTES = 20_000_000
+PAGE_BYTES = 12_000_000
 """Bytes of all pictures of a page, before base64 makes them a third more."""
-_LEAST_BYTES, _MOST_BYTES = 40_000, 400_000
+_LEAST_BYTES, _MOST_BYTES = 40_000, 300_000
 _MOST_SIDE, _LEAST_SIDE = 2000, 360
-_QUALITIES = (82, 74)
+_QUALITY = 78
+_BYTES_PER_PX = 0.11  # of an overlay at that quality: what the first try starts from
+_TRIES, _FULL, _CARE = 5, 0.6, 0.94
 
 Rgb = npt.NDArray[np.uint8]
 
@@ -45,22 +47,26 @@ def overlay_uri(path: Path, budget: int) -> str:
 
 
 def fitting_uri(image: Image.Image, budget: int) -> str:
-    """`image` as WebP within `budget` bytes: first at lower quality, then smaller.
+    """`image` as WebP within `budget` bytes, as large as a few tries make it.
 
-    The smallest, 360 px a side, is taken even when it is larger than that.
+    360 px a side is taken even when that is more than the budget.
     """
-    side = min(_MOST_SIDE, max(image.size))
-    while True:
-        small = image.copy()
-        small.thumbnail((side, side), Image.Resampling.LANCZOS)
-        for quality in _QUALITIES:
-            content = _webp(small, quality)
-            if len(content) <= budget:
-                return _uri(content)
-        if side <= _LEAST_SIDE:
-            return _uri(content)
-        # Bytes go about with the area; a little less, so that the second try mostly fits.
-        side = max(_LEAST_SIDE, min(int(0.93 * side * math.sqrt(budget / len(content))), side - 1))
+    largest = min(_MOST_SIDE, max(image.size))
+    shape = min(image.size) / max(image.size)
+    side = min(largest, max(_LEAST_SIDE, int(math.sqrt(budget / _BYTES_PER_PX / shape))))
+    best = b""
+    for _ in range(_TRIES):
+        content = _webp(image, side)
+        fits = len(content) <= budget
+        if fits or side <= _LEAST_SIDE:
+            best = content
+        enough = side == largest or len(content) > _FULL * budget
+        if best and (enough or not fits):
+            break
+        # Bytes go about with the area; a little less, so that the next try mostly fits.
+        wanted = int(_CARE * side * math.sqrt(budget / len(content)))
+        side = min(largest, max(_LEAST_SIDE, wanted))
+    return _uri(best or _webp(image, _LEAST_SIDE))
 
 
 def brown_uri(od: npt.NDArray[np.float32], highest: float) -> str:
@@ -75,9 +81,12 @@ def brown_uri(od: npt.NDArray[np.float32], highest: float) -> str:
     return _uri(out.getvalue())
 
 
-def _webp(image: Image.Image, quality: int) -> bytes:
+def _webp(image: Image.Image, side: int) -> bytes:
+    """`image` with a longest side of `side` px."""
+    small = image.copy()
+    small.thumbnail((side, side), Image.Resampling.BOX, reducing_gap=2.0)
     out = io.BytesIO()
-    image.save(out, "WEBP", quality=quality, method=3)
+    small.save(out, "WEBP", quality=_QUALITY, method=2)
     return out.getvalue()
 
 
