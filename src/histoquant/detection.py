@@ -77,7 +77,7 @@ def find_nuclei(
     if keep is not None and len(table):
         table = table[keep(table[["y_um", "x_um"]].to_numpy())]
     table = table.sort_values(["y_um", "x_um"], ignore_index=True)
-    table.insert(0, "nucleus_id", _ids(table))
+    table.insert(0, "nucleus_id", nucleus_ids(table))
     table.insert(1, "x_px", table["x_um"] / slide.mpp)
     table.insert(2, "y_px", table["y_um"] / slide.mpp)
     table.insert(3, "x_um", table.pop("x_um"))
@@ -85,8 +85,8 @@ def find_nuclei(
     return table
 
 
-def _ids(table: pd.DataFrame) -> list[str]:
-    """Name nuclei after the position in tenths of a um, as ``y1234x567``."""
+def nucleus_ids(table: pd.DataFrame) -> list[str]:
+    """Name nuclei after their position (`y_um`, `x_um`) in tenths of a um, as ``y1234x567``."""
     tenths = np.rint(table[["y_um", "x_um"]].to_numpy() * 10).astype(np.int64)
     return [f"y{y}x{x}" for y, x in tenths]
 

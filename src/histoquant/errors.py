@@ -47,6 +47,10 @@ class ResultError(HistoquantError):
     """A results directory that is missing, locked or damaged."""
 
 
+class ExportError(HistoquantError):
+    """An export that cannot be made as asked, such as one whose library is not installed."""
+
+
 class StudyError(HistoquantError):
     """A study that cannot be analysed as asked, such as nuclei offered as people."""
 
