@@ -9,6 +9,7 @@
         sweep.csv             p16: percent positive at every cut-off of p16.sweep_od
         junction.parquet
         compartments.geojson  tissue, compartments and junction, level-0 pixels
+        anatomy.npz           the same without loss: what `histoquant remeasure` starts from
         straightened.zarr     col7, arc length x depth
         overlay.png
 
@@ -47,6 +48,7 @@ FORMAT = 1
 """Version of the layout of a slide's directory."""
 
 RESULT, FAILURE = "result.json", "failure.json"
+ANATOMY = "anatomy.npz"
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class SlideResult:
         (arc length, depth) float32 in OD (col7), else None. Its steps are in
         ``provenance["straightened"]``, which becomes the attributes of the zarr array.
     compartments, junction_line
-        In um; None when read back from disk, where only their GeoJSON is kept.
+        In um; None where an older version kept their GeoJSON only.
     provenance
         Whatever traces the numbers: settings, scale, white level, stain vectors, versions.
     overlay
@@ -136,7 +138,7 @@ def write_result(
 
 
 def read_result(directory: Path | str) -> SlideResult:
-    """The result in a slide's directory; its compartments and junction line stay on disk.
+    """The result in a slide's directory, as it was written.
 
     Raises
     ------
@@ -158,6 +160,7 @@ def read_result(directory: Path | str) -> SlideResult:
     try:
         nuclei = directory / "nuclei.parquet"
         overlay = directory / "overlay.png"
+        compartments, line = _read_anatomy(directory / ANATOMY)
         return SlideResult(
             slide_id=record["slide_id"],
             marker=record["marker"],
@@ -166,8 +169,8 @@ def read_result(directory: Path | str) -> SlideResult:
             nuclei=pd.read_parquet(nuclei) if nuclei.exists() else None,
             junction=pd.read_parquet(directory / "junction.parquet"),
             straightened=_read_straightened(directory / "straightened.zarr"),
-            compartments=None,
-            junction_line=None,
+            compartments=compartments,
+            junction_line=line,
             provenance=record["provenance"],
             overlay=overlay.read_bytes() if overlay.exists() else None,
         )
@@ -247,14 +250,25 @@ def _write_pictures(result: SlideResult, new: Path, summary: Mapping[str, Any]) 
         attributes = result.provenance.get("straightened", {})
         _write_straightened(result.straightened, new / "straightened.zarr", attributes)
     if result.compartments is not None and result.junction_line is not None:
+        from histoquant.anatomy_file import anatomy_bytes
         from histoquant.geojson import feature_collection
 
         mpp = summary.get("mpp")
         if mpp is None:
             raise ResultError(f"{result.slide_id}: a result without mpp has no place in pixels")
+        content = anatomy_bytes(result.compartments, result.junction_line)
+        (new / ANATOMY).write_bytes(content)
         collection = feature_collection(result.compartments, result.junction_line, mpp)
         text = json.dumps(collection, allow_nan=False)
         (new / "compartments.geojson").write_text(text, encoding="utf-8")
+
+
+def _read_anatomy(path: Path) -> tuple[Compartments | None, Junction | None]:
+    if not path.exists():
+        return None, None
+    from histoquant.anatomy_file import read_anatomy
+
+    return read_anatomy(path.read_bytes())
 
 
 def _write_straightened(array: NDArray[np.float32], path: Path, attributes: object) -> None:
