@@ -202,9 +202,7 @@ def _repaint(
     compartments: Compartments, pieces: lines.Pieces, edit: SetCompartment, settings: Settings
 ) -> tuple[Compartments, lines.Pieces]:
     """The polygon painted, and the junction traced anew around it."""
-    window, inside = pixels_inside(
-        compartments.labels.shape, compartments.mpp, edit.polygon_um
-    )
+    window, inside = pixels_inside(compartments.labels.shape, compartments.mpp, edit.polygon_um)
     if not inside.any():
         raise ReviewError("the polygon lies off the slide, or is smaller than a pixel")
     code = next(code for code, name in NAMES.items() if name == edit.compartment)
