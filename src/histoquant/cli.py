@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from histoquant import __version__
 from histoquant.cli_export import export
+from histoquant.cli_review import remeasure, review
 from histoquant.cli_run import INTERRUPTED, SOME_FAILED, WRONG_USE, run_slides
 from histoquant.cli_study import study
 from histoquant.errors import HistoquantError, SettingsError
@@ -212,6 +213,10 @@ def report(directory: DirectoryArgument) -> None:
 
 app.command(epilog="Example: histoquant study results --design design.csv --plan plan.toml")(study)
 app.command(epilog="Example: histoquant export results --to geojson")(export)
+
+
+app.command(epilog="Example: histoquant review results --reviewer anna --blind")(review)
+app.command(epilog="Example: histoquant remeasure results")(remeasure)
 
 
 @app.command("settings", epilog="Example: histoquant settings > my.toml")

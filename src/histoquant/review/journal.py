@@ -130,16 +130,6 @@ class Journal:
         _, undone = _fold(self.entries)
         return tuple(undone)
 
-    def fingerprint(self) -> str:
-        """SHA-256 of the file up to the line that locks it."""
-        digest = hashlib.sha256()
-        for line in self.path.read_bytes().splitlines(keepends=True):
-            with suppress(ValueError):
-                if json.loads(line).get("kind") == LOCK:
-                    break
-            digest.update(line)
-        return digest.hexdigest()
-
 
 class JournalWriter:
     """Appends to one reviewer's journal; each record is on the disk before `append` returns.
@@ -150,9 +140,20 @@ class JournalWriter:
     the file: a journal that grew by another hand is not appended to.
     """
 
-    def __init__(self, journal: Journal, binding: Binding) -> None:
-        self.journal = journal
+    def __init__(self, journal: Journal, binding: Binding, *, closed: bool = False) -> None:
+        self.journal, self._closed = journal, closed
         self._binding = binding
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing may be added: the review was unblinded."""
+        return self._closed or self.journal.locked
+
+    def lock(self) -> Entry:
+        """Write the record after which nothing may be added, with the hash of all before it."""
+        content = self.journal.path.read_bytes() if self.journal.path.exists() else b""
+        digest = hashlib.sha256(content).hexdigest()
+        return self.append(LOCK, {"bytes": len(content), "sha256": digest})
 
     def append(
         self,
@@ -170,7 +171,7 @@ class JournalWriter:
             or somebody else wrote to the journal.
         """
         journal = self.journal
-        if journal.locked:
+        if self.closed:
             raise ReviewError(
                 f"the review of {self._binding.slide} by {journal.reviewer} is locked since it "
                 "was unblinded: its edits cannot be changed"
@@ -328,8 +329,21 @@ def read_journal(path: Path, reviewer: str, slide_sha256: str = "") -> Journal:
             entries.append(_entry(record))
         except (ReviewError, KeyError, TypeError, ValueError) as error:
             raise ReviewError(f"{path.name}, line {number}: {_words(error)}") from None
+    for entry in entries:
+        if entry.kind == LOCK:
+            _check_lock(entry, entry is entries[-1], content, path)
     ends_open = bool(content) and not content.endswith(b"\n")
     return Journal(path, reviewer, tuple(entries), damage, len(content), loose, ends_open)
+
+
+def _check_lock(entry: Entry, last: bool, content: bytes, path: Path) -> None:
+    """Refuse a journal that was changed after it was locked."""
+    what = entry.content["what"]
+    before = hashlib.sha256(content[: int(what["bytes"])]).hexdigest()
+    if not last or before != what["sha256"]:
+        raise ReviewError(
+            f"{path.name} was changed after it was locked at {entry.at}: put back a copy from then"
+        )
 
 
 def _records(content: bytes, path: Path) -> Iterator[tuple[int, dict[str, Any] | None, int]]:

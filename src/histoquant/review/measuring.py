@@ -9,7 +9,7 @@ With no edits every figure is the automatic one, bit for bit.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, cast
 
@@ -31,9 +31,9 @@ from histoquant.p16 import (
     warn_of_field,
 )
 from histoquant.results import SlideResult, missing_reasons
-from histoquant.review.edits import AddNote, AddNucleus, Edit, SetClass, SetVerdict
+from histoquant.review.edits import AddNote, Edit, SetVerdict
 from histoquant.review.geometry import GEOMETRIC, Geometry, as_measured, edited
-from histoquant.review.marks import NOT_A_NUCLEUS, Finder, Marks, marks_of
+from histoquant.review.marks import MATCH_UM, NOT_A_NUCLEUS, Finder, Marks, Rows, marks_of
 from histoquant.settings import Settings
 from histoquant.stains import MARKERS
 
@@ -68,7 +68,9 @@ class Measured:
     lost
         Number of an edit -> why it (or part of it) found no object.
     pending
-        Why some figures wait for `Automatic` to be read from pixels; empty for none.
+        Why some figures wait for the slide's pixels; empty for none.
+    warnings
+        What a reader of the figures must know.
     """
 
     nuclei: pd.DataFrame | None
@@ -79,6 +81,7 @@ class Measured:
     n_edits: int
     lost: dict[int, str] = field(default_factory=dict)
     pending: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 class EditedSlide:
@@ -138,6 +141,17 @@ class EditedSlide:
                 )
         return known
 
+    def rows_at(self, nuclei: pd.DataFrame, points_um: npt.NDArray[np.float64]) -> Rows:
+        """Row of the nucleus of an edited table that each point is about; -1 where none is."""
+        rows = self.finder.nearest(points_um, MATCH_UM)
+        n = len(self.finder.points_um)
+        added = nuclei[["y_um", "x_um"]].to_numpy(np.float64)[n:]
+        for place in np.flatnonzero(rows < 0) if len(added) else ():
+            distance = np.hypot(*(added - points_um[place]).T)
+            nearest = int(np.argmin(distance))
+            rows[place] = n + nearest if distance[nearest] <= MATCH_UM else -1
+        return rows
+
     def marks(self, edits: Sequence[Numbered]) -> Marks:
         """What the edits say of each nucleus."""
         dab = self.own_nuclei["dab_od_mean"].to_numpy(np.float64)
@@ -164,10 +178,33 @@ class EditedSlide:
             bins = shape.bins
         else:
             bins, figures, pending = shape.profiles
-        summary, reasons = self._merge(shape, *figures, edits, lost)
+        again = {**figures[0], **shape.morphometry[0], "n_edits": count_edits(edits)}
+        warnings = self._warnings(again, lost)
+        again["warnings"] = "; ".join(warnings) or "none"
+        summary, reasons = self._merge(again, shape.morphometry[1] | figures[1])
         return Measured(
-            nuclei, bins, summary, reasons, shape.geometry, count_edits(edits), lost, pending
+            nuclei,
+            bins,
+            summary,
+            reasons,
+            shape.geometry,
+            count_edits(edits),
+            lost,
+            pending,
+            tuple(warnings),
         )
+
+    def with_profiles(self, measured: Measured, anew: SlideResult) -> Measured:
+        """`measured` with the profiles of bins that were read from the slide anew."""
+        profile = anew.junction[list(PROFILE_COLUMNS)].reset_index(drop=True)
+        bins = measured.bins.drop(columns=list(PROFILE_COLUMNS))
+        table, again, why = summarise_collagen7(
+            pd.concat([bins.reset_index(drop=True), profile], axis=1), self.settings.collagen7
+        )
+        merged = tables.conform_summary({**measured.summary, **again}, "col7")
+        kept = {k: v for k, v in measured.reasons.items() if k not in again}
+        reasons = missing_reasons(merged, kept | why)
+        return replace(measured, bins=table, summary=merged, reasons=reasons, pending="")
 
     def sweep(self, measured: Measured) -> list[dict[str, Any]]:
         """The threshold sweep of an edited p16 slide."""
@@ -197,23 +234,12 @@ class EditedSlide:
         )
         return table, (summary, why)
 
-    def _merge(
-        self,
-        shape: _Shape,
-        summary: dict[str, object],
-        reasons: dict[str, str],
-        edits: Sequence[Numbered],
-        lost: dict[int, str],
-    ) -> Figures:
+    def _merge(self, again: dict[str, object], reasons: dict[str, str]) -> Figures:
         """The automatic figures with those that were measured again in their place."""
-        own, why = shape.morphometry
-        again = {**summary, **own}
-        merged = {**self.automatic.summary, **again, "n_edits": count_edits(edits)}
-        warnings = self._warnings(merged, lost)
-        merged["warnings"] = "; ".join(warnings) or "none"
+        merged = {**self.automatic.summary, **again}
         whole = tables.conform_summary(merged, self.automatic.marker)
         kept = {k: v for k, v in self.automatic.reasons.items() if k not in again}
-        return whole, missing_reasons(whole, kept | why | reasons)
+        return whole, missing_reasons(whole, kept | reasons)
 
     def _warnings(self, summary: dict[str, object], lost: dict[int, str]) -> list[str]:
         told = cast(list[str], list(cast(Any, self.automatic.provenance.get("warnings", []))))
@@ -338,11 +364,6 @@ def count_edits(edits: Sequence[Numbered]) -> int:
     return sum(not isinstance(edit, AddNote | SetVerdict) for _, edit in edits)
 
 
-def is_about_nuclei(edit: Edit) -> bool:
-    """Whether an edit is about single nuclei."""
-    return isinstance(edit, SetClass | AddNucleus)
-
-
 def _rows_of(
     known: pd.DataFrame, bins: pd.DataFrame, geometry: Geometry, bin_um: float
 ) -> npt.NDArray[np.int64]:
@@ -355,5 +376,4 @@ def _rows_of(
     first = known.groupby("stretch").head(1)
     start = pd.Series(first.index.to_numpy(), index=first["stretch"].to_numpy())
     rows = start.loc[traced[own]].to_numpy() + np.rint(arc / bin_um).astype(np.int64)
-    last: npt.NDArray[np.int64] = np.minimum(rows, len(known) - 1)
-    return last
+    return np.asarray(np.minimum(rows, len(known) - 1), np.int64)
