@@ -23,6 +23,7 @@ from histoquant.setting_groups import (
     AnatomySettings,
     Collagen7Settings,
     ComputeSettings,
+    FluorescenceSettings,
     Group,
     JunctionSettings,
     Marker,
@@ -37,6 +38,7 @@ __all__ = [
     "AnatomySettings",
     "Collagen7Settings",
     "ComputeSettings",
+    "FluorescenceSettings",
     "JunctionSettings",
     "MARKERS",
     "Marker",
@@ -57,6 +59,7 @@ class Settings(Group):
 
     slides: SlideSettings = SlideSettings()
     stains: StainSettings = StainSettings()
+    fluorescence: FluorescenceSettings = FluorescenceSettings()
     tissue: TissueSettings = TissueSettings()
     anatomy: AnatomySettings = AnatomySettings()
     junction: JunctionSettings = JunctionSettings()
