@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from histoquant.errors import SettingsError
+from histoquant.running_settings import BatchSettings, SlurmSettings
 from histoquant.setting_groups import (
     MARKERS,
     AnatomySettings,
@@ -36,6 +37,7 @@ from histoquant.setting_groups import (
 
 __all__ = [
     "AnatomySettings",
+    "BatchSettings",
     "Collagen7Settings",
     "ComputeSettings",
     "FluorescenceSettings",
@@ -46,12 +48,15 @@ __all__ = [
     "P16Settings",
     "Settings",
     "SlideSettings",
+    "SlurmSettings",
     "StainSettings",
     "TissueSettings",
     "default_toml",
     "read_settings",
     "settings_from",
 ]
+
+_WITHOUT_EFFECT = {"compute", "batch", "slurm"}
 
 
 class Settings(Group):
@@ -67,12 +72,18 @@ class Settings(Group):
     p16: P16Settings = P16Settings()
     collagen7: Collagen7Settings = Collagen7Settings()
     compute: ComputeSettings = ComputeSettings()
+    batch: BatchSettings = BatchSettings()
+    slurm: SlurmSettings = SlurmSettings()
 
     @property
     def sha256(self) -> str:
-        """Digest of every setting that can change a number (`compute` cannot)."""
-        values = self.model_dump(mode="json", exclude={"compute"})
-        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+        """Digest of `effective`."""
+        values = json.dumps(self.effective(), sort_keys=True)
+        return hashlib.sha256(values.encode()).hexdigest()
+
+    def effective(self) -> dict[str, dict[str, Any]]:
+        """Every setting that can change a number: all but `compute`, `batch` and `slurm`."""
+        return self.model_dump(mode="json", exclude=_WITHOUT_EFFECT)
 
     def with_values(self, assignments: Iterable[str]) -> Settings:
         """Settings with ``group.key=value`` applied, values in TOML notation.
