@@ -6,6 +6,7 @@
     ├── SlideError          a slide cannot be opened, read, or trusted
     │   └── ScaleError      its microns per pixel are missing, absurd or unequal
     ├── StainError          colours that cannot be separated (no glass, degenerate vectors)
+    │   └── DarkFieldError  a picture in colours whose background is black: fluorescence
     ├── SettingsError       a setting is unknown or out of range
     ├── ManifestError       rows of a manifest that cannot be used, all of them at once
     ├── ResultError         a results directory that is missing, locked or damaged
@@ -34,6 +35,10 @@ class ScaleError(SlideError):
 
 class StainError(HistoquantError):
     """Colours that cannot be separated, such as a slide without glass to take white from."""
+
+
+class DarkFieldError(StainError):
+    """A picture in colours with a black background, which is fluorescence."""
 
 
 class SettingsError(HistoquantError):

@@ -24,6 +24,7 @@ from histoquant.setting_groups import (
     AnatomySettings,
     Collagen7Settings,
     ComputeSettings,
+    FluorescenceSettings,
     Group,
     JunctionSettings,
     Marker,
@@ -39,6 +40,7 @@ __all__ = [
     "BatchSettings",
     "Collagen7Settings",
     "ComputeSettings",
+    "FluorescenceSettings",
     "JunctionSettings",
     "MARKERS",
     "Marker",
@@ -62,6 +64,7 @@ class Settings(Group):
 
     slides: SlideSettings = SlideSettings()
     stains: StainSettings = StainSettings()
+    fluorescence: FluorescenceSettings = FluorescenceSettings()
     tissue: TissueSettings = TissueSettings()
     anatomy: AnatomySettings = AnatomySettings()
     junction: JunctionSettings = JunctionSettings()
