@@ -144,6 +144,26 @@ NUCLEI: tuple[Column, ...] = (
         "One of a run of basal positive nuclei side by side.",
         required=False,
     ),
+    _number(
+        "dab_od_sd",
+        "OD",
+        "Standard deviation of the DAB optical density in the nucleus.",
+        required=False,
+    ),
+    _number(
+        "red_blue_ratio",
+        "1",
+        "Mean optical density in red / in blue: melanin is redder than DAB.",
+        required=False,
+    ),
+    Column(
+        "reviewed_class",
+        "int64",
+        "1",
+        "Class (0-3) that a reviewer gave the nucleus; -1 where none did. Only after review.",
+        required=False,
+    ),
+    _flag("added", "A reviewer added it: it has no OD. Only after review.", required=False),
 )
 
 JUNCTION: tuple[Column, ...] = (
