@@ -150,7 +150,7 @@ def _row(
     if 0 < junction.threshold_od < high:
         y = up(junction.threshold_od)
         drawing.line((_LEFT, y), (_LEFT + _WIDTH, y), SOFT, 1.2, "4 3")
-    for tick in along.ticks(8):
+    for tick in (t for t in along.ticks(8) if along(t) < _LEFT + _WIDTH - 36):
         drawing.text((along(tick), base + 28), f"{tick / 1000:g}", anchor="middle", size=11,
                      colour=SOFT)  # fmt: skip
     drawing.text((_LEFT + _WIDTH, base + 28), "mm", anchor="end", size=11, colour=SOFT)
