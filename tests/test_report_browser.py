@@ -30,7 +30,9 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ledger = run.ledger()
     picture = _picture()
     for number, percent in enumerate((12.5, 3.0, None, 40.0, 9.0, 100.0, 7.5, 11.0)):
-        entry = _entry(f"s{number}", "p16", EVIL if number == 0 else f"P{number:02}")
+        entry = _entry(
+            f"s{number}", "p16", {0: EVIL, 5: "long" * 1000}.get(number, f"P{number:02}")
+        )
         result = make_result(slide_id=entry.slide_id, positive_percent=percent)
         result.provenance["threshold_sweep"] = _sweep()
         write_result(result, run.slide(entry.slide_id))

@@ -23,7 +23,7 @@ _LEFT, _WIDTH = 62, 1010
 _STRIP, _COURSE = 84, 96
 _ROW_HEIGHT = 236
 _MOST_COLUMNS = 1400
-_HIGHEST_OD = 1.0
+_OD, _HIGHEST_OD = "DAB OD", 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +43,9 @@ class Straightened:
     bins
         Rows of ``junction.parquet``, `from_um` and `to_um` along the whole added.
     threshold_od
-        Of positivity.
+        Of positivity, in the unit of `od`.
+    unit
+        Of `od`: DAB OD, or what a fluorescence slide is measured in.
     """
 
     od: Floats
@@ -52,11 +54,20 @@ class Straightened:
     offsets_um: npt.NDArray[np.float64]
     bins: pd.DataFrame
     threshold_od: float
+    unit: str = _OD
 
     @property
     def length_um(self) -> float:
         """Of all stretches together."""
         return float(len(self.od) * self.step_um)
+
+    @property
+    def darkest(self) -> float:
+        """Value that the picture shows darkest: the same for all slides that are in OD."""
+        known = self.od[np.isfinite(self.od)]
+        if self.unit == _OD or not known.size:
+            return _HIGHEST_OD
+        return float(np.percentile(known, 99.5))
 
     @property
     def depths_um(self) -> npt.NDArray[np.float64]:
@@ -101,17 +112,18 @@ def read_straightened(directory: Path, summary: Mapping[str, Any]) -> Straighten
             to_um=offsets[stretch] + bins["arc_end_um"],
         ),
         threshold_od=math.nan if threshold is None else float(threshold),
+        unit=str(about.get("unit", _OD)),
     )
 
 
 def course(junction: Straightened) -> Drawing:
-    """The junction laid straight in rows, and under each the peak OD of its bins and its gaps."""
+    """The junction laid straight in rows, and under each the peaks of its bins and its gaps."""
     rows = min(max(math.ceil(junction.length_um / _ROW_UM), 1), _MOST_ROWS)
     row_um = junction.length_um / rows
     title = "The junction laid straight, epidermis above"
     drawing = Drawing(
         _LEFT + _WIDTH + 20, 40 + _ROW_HEIGHT * rows, title,
-        "Picture: DAB optical density along the junction. Curve: peak of each bin; orange: gap.",
+        f"Picture: {junction.unit} along the junction. Curve: peak of each bin; orange: gap.",
     )  # fmt: skip
     drawing.text((12, 22), title, size=14, bold=True)
     peaks = junction.bins["peak_od"].to_numpy(np.float64, na_value=np.nan)
@@ -131,7 +143,7 @@ def _row(
     part = _narrowed(junction.od[first:last])
     depths = junction.depths_um
     if part.size:
-        drawing.image((_LEFT, top), (_WIDTH, _STRIP), brown_uri(part.T, _HIGHEST_OD))
+        drawing.image((_LEFT, top), (_WIDTH, _STRIP), brown_uri(part.T, junction.darkest))
     line = top + _STRIP * (0 - depths[0]) / (depths[-1] - depths[0] + junction.step_um)
     drawing.line((_LEFT - 6, line), (_LEFT, line), INK, 1.5)
     drawing.text((_LEFT - 9, line + 4), "0 µm", anchor="end", size=11, colour=SOFT)
@@ -140,8 +152,9 @@ def _row(
     for tick in up.ticks(3):
         drawing.line((_LEFT, up(tick)), (_LEFT + _WIDTH, up(tick)), LINE, 1)
         drawing.text((_LEFT - 9, up(tick) + 4), f"{tick:g}", anchor="end", size=11, colour=SOFT)
-    drawing.text((14, (top + _STRIP + 14 + base) / 2), "peak OD", anchor="middle", size=11.5,
-                 colour=SOFT, turned=True)  # fmt: skip
+    label = f"peak {junction.unit.removeprefix('DAB ')}"
+    middle = (top + _STRIP + 14 + base) / 2
+    drawing.text((14, middle), label, anchor="middle", size=11.5, colour=SOFT, turned=True)
     own = junction.bins[
         (junction.bins["to_um"] > start) & (junction.bins["from_um"] < start + length)
     ]
@@ -185,12 +198,12 @@ def profile(junction: Straightened) -> Drawing | None:
     low, middle, high = np.percentile(od.astype(np.float64), [25, 50, 75], axis=0)
     depths = junction.depths_um
     title = "Across the junction"
-    drawing = Drawing(540, 300, title, "Median DAB OD over depth, with its quartiles")
+    drawing = Drawing(540, 300, title, f"Median {junction.unit} over depth, with its quartiles")
     drawing.text((12, 22), title, size=14, bold=True)
     across = Scale(float(depths[0]), float(depths[-1]), 62, 520)
     up = Scale(min(float(low.min()), 0.0), max(float(high.max()) * 1.06, 0.1), 236, 44)
     drawing.box((across(0), 44), (520 - across(0), 192), TINT, "none", 0)
-    drawing.axis_left(up, 62, 520, "DAB OD")
+    drawing.axis_left(up, 62, 520, junction.unit)
     drawing.axis_below(across, 236, 232, "depth from the traced junction (µm), dermis positive")
     lower = [(across(d), up(v)) for d, v in zip(depths.tolist(), low.tolist(), strict=True)]
     upper = [(across(d), up(v)) for d, v in zip(depths.tolist(), high.tolist(), strict=True)]
