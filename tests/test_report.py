@@ -193,7 +193,7 @@ def test_a_flagged_batch_is_told_in_words_and_drawn() -> None:
         ({"provenance": {"warnings": ["a", "b"]}, "reasons": {}}, ("review", ["a", "b"])),
         ({"summary": {}, "reasons": {"dej_length_mm": "no epidermis"}},
          ("review", ["no figure along the junction: no epidermis"])),
-        ({"summary": {"quality_verdict": "reject", "quality_reasons": "out of focus; pen"}},
+        ({"summary": {"quality": "reject", "quality_reasons": "out of focus; pen"}},
          ("reject", ["out of focus", "pen"])),
     ],
 )  # fmt: skip

@@ -70,12 +70,24 @@ def slide_stain(row: Mapping[str, str], summary: Mapping[str, Any], directory: P
         From the slide's ``result.json``.
     directory
         The slide's own, for the table of its nuclei; where that is gone, so are its stains.
+
+    Notes
+    -----
+    A fluorescence slide has none of them: its brightness hangs on the exposure, not on a dye.
     """
+    if summary.get("marker_unit") not in (None, "OD"):
+        return _stain(row, None, None, None)
     marker_od, hematoxylin_od = summary.get("peak_od_median"), None
     background_od = summary.get("background_od_mean")
     if row["marker"] == "p16":
         marker_od, hematoxylin_od = _nuclear_stains(directory / "nuclei.parquet")
         background_od = summary.get("ring_dab_od_median")
+    return _stain(row, marker_od, hematoxylin_od, background_od)
+
+
+def _stain(
+    row: Mapping[str, str], marker_od: object, hematoxylin_od: object, background_od: object
+) -> Stain:
     return Stain(
         slide_id=row["slide_id"],
         marker=row["marker"],

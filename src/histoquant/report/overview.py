@@ -197,7 +197,7 @@ def verdict_of(record: Row) -> tuple[str, list[str]]:
     remarks = [*(part for part in reasons.split("; ") if part and part != "none"),
                *(str(w) for w in warnings)]  # fmt: skip
     remarks = list(dict.fromkeys(remarks))
-    given = summary.get("quality_verdict")
+    given = summary.get("quality")
     if isinstance(given, str) and given:
         return given, remarks
     lacking = record.get("reasons", {}).get("dej_length_mm")
