@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
+import openpyxl
 import pytest
 from PIL import Image
 
@@ -17,6 +19,7 @@ from fakes import FakePipeline, make_result, write_tiny_slide
 from histoquant import batch, tables
 from histoquant.drift import Stain
 from histoquant.errors import ResultError
+from histoquant.export import export_results
 from histoquant.manifest import read_manifest
 from histoquant.report import HEADLINES, write_report
 from histoquant.report.charts import Point, strip
@@ -263,6 +266,19 @@ def test_a_study_of_an_older_marker_table_is_marked(study: Path) -> None:
     run_study(study, study.parent / "design.csv")
     shown = " ".join(Page(write_report(study).read_text(encoding="utf-8")).text)
     assert "The marker table has changed" not in shown
+
+
+def test_the_tables_of_the_study_are_explained_and_in_the_workbook(study: Path) -> None:
+    told = json.loads((study / "study" / "columns.json").read_text(encoding="utf-8"))
+    written = sorted((study / "study").glob("*.csv"))
+    assert written
+    for path in written:
+        header = path.read_text(encoding="utf-8").splitlines()[0].split(",")
+        assert header == [column["name"] for column in told[path.name]]
+        assert all(column["meaning"] for column in told[path.name])
+    (path,) = export_results(study, "xlsx").paths
+    sheet = openpyxl.load_workbook(path)["study contrasts"]
+    assert [cell.value for cell in sheet[1]] == [c["name"] for c in told["contrasts.csv"]]
 
 
 def test_half_a_study_is_not_shown(study: Path) -> None:

@@ -39,6 +39,8 @@ def slide_section(run: RunDirectory, row: Row, record: Row, budget: int) -> dict
     columns = {c.name: c for c in tables.measured_columns(marker)}
     verdict, remarks = verdict_of(record)
     sample = [row[name] for name in ("person", "site", "visit", "section", "batch") if row[name]]
+    if summary.get("n_edits"):
+        sample.append(f"reviewed, edits: {summary['n_edits']}")
     overlay, no_overlay = _overlay(directory / "overlay.png", budget)
     drawn = _drawings(marker, directory, record)
     return {
