@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -45,7 +46,6 @@ from histoquant.settings import AnatomySettings
 from histoquant.tissue import drop_small
 from histoquant.windowed import Windowed, boxes_around, window_of
 
-FloatArray = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 Labels = npt.NDArray[np.uint8]
 Points = npt.NDArray[np.float64]
@@ -86,7 +86,7 @@ class Compartments:
 
     labels: npt.NDArray[np.uint8]
     mpp: float
-    score: FloatArray | npt.NDArray[np.int8]
+    score: npt.NDArray[Any]
     reason: str = ""
     separation: float = float("nan")
 
@@ -135,6 +135,8 @@ def find_compartments(
         What the second stain may be used for. ``marker``: nothing, it may lie along the very
         border that is looked for. ``nuclear_marker``: its strong signal is in nuclei, which are
         nuclei whatever their colour. ``counterstain`` (eosin): to tell epithelium from dermis.
+        ``nuclei``: it is the nuclear stain itself, which places the border; the first then is
+        where nuclei lie close together (fluorescence).
     workers
         Threads. The answer does not depend on it.
 

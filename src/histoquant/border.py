@@ -50,7 +50,7 @@ class _Round:
 
     def features(self, window: Window) -> list[FloatArray]:
         reading = self.evidence.read(window)
-        stain = self.evidence.capped(reading)[0]
+        stain = self.evidence.capped(reading)[self.evidence.placing]
         return [smooth_within(stain, reading.legible, s / self.mpp) for s in self.scales_um]
 
     def both(self, window: Window) -> tuple[Mask, Mask]:

@@ -15,7 +15,7 @@ from histoquant.windowed import FloatArray, Window, Windowed, window_of
 
 Mask = npt.NDArray[np.bool_]
 Counts = npt.NDArray[np.int64]
-SecondStain = Literal["marker", "nuclear_marker", "counterstain"]
+SecondStain = Literal["marker", "nuclear_marker", "counterstain", "nuclei"]
 
 _BACKGROUND_DAB_OD = 0.1
 _HIDING_OD = 0.25
@@ -67,6 +67,11 @@ class Evidence:
     second: SecondStain
     hides: bool
     caps: tuple[float, ...]
+
+    @property
+    def placing(self) -> int:
+        """Which of the stains places the border: the last of a nuclear stain, else the first."""
+        return -1 if self.second == "nuclei" else 0
 
     def read(self, window: Window) -> Reading:
         """Stains, tissue and what is legible of it in a window."""
@@ -156,7 +161,7 @@ def _read(
 ) -> Reading:
     pixels, here = picture[window], tissue[window]
     hematoxylin, other = (np.ascontiguousarray(pixels[..., k]) for k in (0, 1))
-    if second == "counterstain":
+    if second in ("counterstain", "nuclei"):
         return Reading([hematoxylin, other], here, here)
     if second == "nuclear_marker":
         nuclear = hematoxylin + np.maximum(other - np.float32(_BACKGROUND_DAB_OD), 0)
