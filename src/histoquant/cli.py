@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from histoquant import __version__
-from histoquant.cli_review import remeasure, review
+from histoquant.cli_review import agreement, remeasure, review
 from histoquant.cli_run import INTERRUPTED, SOME_FAILED, WRONG_USE, run_slides
 from histoquant.cli_study import study
 from histoquant.errors import HistoquantError, SettingsError
@@ -213,6 +213,7 @@ app.command(epilog="Example: histoquant study results --design design.csv --plan
 
 app.command(epilog="Example: histoquant review results --reviewer anna --blind")(review)
 app.command(epilog="Example: histoquant remeasure results")(remeasure)
+app.command(epilog="Example: histoquant agreement results --outcome positive_percent")(agreement)
 
 
 @app.command("settings", epilog="Example: histoquant settings > my.toml")
