@@ -28,6 +28,7 @@ from histoquant.setting_groups import (
     Marker,
     NucleiSettings,
     P16Settings,
+    QualitySettings,
     SlideSettings,
     StainSettings,
     TissueSettings,
@@ -42,6 +43,7 @@ __all__ = [
     "Marker",
     "NucleiSettings",
     "P16Settings",
+    "QualitySettings",
     "Settings",
     "SlideSettings",
     "StainSettings",
@@ -63,6 +65,7 @@ class Settings(Group):
     nuclei: NucleiSettings = NucleiSettings()
     p16: P16Settings = P16Settings()
     collagen7: Collagen7Settings = Collagen7Settings()
+    quality: QualitySettings = QualitySettings()
     compute: ComputeSettings = ComputeSettings()
 
     @property
