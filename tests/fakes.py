@@ -14,11 +14,12 @@ import pytest
 import tifffile
 
 import histoquant
-from histoquant import columns, tables
+from histoquant import batch, columns, measuring, tables
 from histoquant.anatomy import DERMIS, EPIDERMIS, STRATUM_CORNEUM, Compartments
 from histoquant.errors import StainError
 from histoquant.junction import Junction, Stretch
 from histoquant.results import SlideResult
+from histoquant.rundir import RunDirectory
 from histoquant.settings import Settings
 
 MPP = 0.5
@@ -137,9 +138,20 @@ class FakePipeline(types.ModuleType):
         return replace(result, provenance={"settings": settings.model_dump(mode="json")})
 
 
+class _ThisProcess:
+    """Takes the place of a process of its own, which would not see the fake pipeline."""
+
+    def call(self, step: Any, directory: Path, threads: int, **limits: Any) -> Any:
+        return measuring.measure(step, RunDirectory(directory), threads)
+
+    def close(self) -> None:
+        pass
+
+
 @pytest.fixture
 def fake_pipeline(monkeypatch: pytest.MonkeyPatch) -> FakePipeline:
     fake = FakePipeline()
     monkeypatch.setitem(sys.modules, "histoquant.pipeline", fake)
     monkeypatch.setattr(histoquant, "pipeline", fake, raising=False)
+    monkeypatch.setattr(batch, "slide_process", _ThisProcess)
     return fake

@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import pandas as pd
 import pytest
 
 from fakes import FakePipeline, write_tiny_slide
-from histoquant import batch, schedule
+from histoquant import batch, measuring, runlock, schedule
 from histoquant.errors import ManifestError, ResultError
 from histoquant.manifest import Entry, read_manifest, slide_entries
 from histoquant.results import RESULT, read_result
@@ -24,6 +25,7 @@ from histoquant.rundir import RunDirectory
 from histoquant.settings import Settings
 
 HEADER = "slide,marker,person,site,visit"
+HERE = batch.Crew(one_by_one=True)
 
 
 @pytest.fixture
@@ -45,6 +47,7 @@ def _run(manifest: Path, settings: Settings | None = None, **choices: Any) -> ba
     read = read_manifest(manifest)
     directory = RunDirectory(manifest.parent / "out")
     retry = choices.pop("retry_failed", False)
+    choices.setdefault("crew", HERE)
     with directory.locked():
         steps = batch.plan(read.usable, directory, settings or Settings(), retry)
         return batch.run(steps, directory, bad=read.bad, exclude_others=True, **choices)
@@ -218,7 +221,7 @@ def test_full_disk_is_tried_again_without_asking(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(batch, "write_result", full)
+        patch.setattr(measuring, "write_result", full)
         assert _run(study).failed == 3
     assert "No space left" in _ledger(study)[0]["reason"]
     assert _run(study).failed == 0
@@ -370,7 +373,7 @@ def test_slides_added_by_hand_do_not_take_each_others_names(
         slide = write_tiny_slide(tmp_path / folder / "x.ome.tif")
         entries = slide_entries([slide, slide], "p16", None, directory.ledger().rows)
         with directory.locked():
-            batch.run(batch.plan(entries, directory, Settings()), directory)
+            batch.run(batch.plan(entries, directory, Settings()), directory, crew=HERE)
         ids.append(entries[0].slide_id)
     assert ids[0] == ids[2] == "x"
     assert ids[1] != "x"
@@ -389,18 +392,23 @@ def test_second_run_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "pid", "free"),
+    ("machine", "pid", "age_s", "free"),
     [
-        (socket.gethostname(), 2**22 + 1, True),
-        (socket.gethostname(), os.getpid(), True),
-        (socket.gethostname(), os.getppid(), False),
-        ("another", 2**22 + 1, False),
+        pytest.param(runlock._machine(), 2**22 + 1, 0, True, id="dead"),
+        pytest.param(runlock._machine(), os.getpid(), 0, True, id="our number, older process"),
+        pytest.param(runlock._machine(), os.getppid(), 0, True, id="a number used again"),
+        pytest.param("another", 2**22 + 1, 0, False, id="elsewhere, beating"),
+        pytest.param("another", 2**22 + 1, runlock.STALE_S + 60, True, id="elsewhere, silent"),
     ],
-    ids=["dead", "our number, older process", "alive", "elsewhere"],
 )
-def test_locks_of_other_processes(tmp_path: Path, host: str, pid: int, free: bool) -> None:
+def test_locks_of_other_processes(
+    tmp_path: Path, machine: str, pid: int, age_s: float, free: bool
+) -> None:
+    host = "there"
     directory = RunDirectory(tmp_path)
-    (tmp_path / ".lock").write_text(json.dumps({"host": host, "pid": pid, "since": "then"}))
+    content = {"host": host, "machine": machine, "pid": pid, "since": "then"}
+    (tmp_path / ".lock").write_text(json.dumps(content))
+    os.utime(tmp_path / ".lock", (time.time() - age_s,) * 2)
     if free:
         with directory.locked():
             pass
@@ -444,13 +452,13 @@ def test_tasks_of_a_dying_worker_fail_alone(client: Any, tmp_path: Path) -> None
             raise ValueError("five")
         return number * number
 
-    done = {d.task: d for d in schedule.run_on(client, task, list(range(8)), in_flight=2)}
+    done = {d.task: d for d in schedule.run_on(client, task, list(range(8)), lambda: 2)}
     assert sorted(done) == list(range(8))
     good = {n: d.value for n, d in done.items() if n not in (3, 5)}
     assert good == {n: n * n for n in (0, 1, 2, 4, 6, 7)}
-    assert "its worker died twice" in done[3].lost
+    assert "its worker died 4 times" in done[3].lost
     assert "ValueError: five" in done[5].lost
-    assert len((tmp_path / "3").read_text()) == 2
+    assert len((tmp_path / "3").read_text()) == 4
 
 
 def test_workers_are_single_threaded_and_leave_ctrl_c_alone(client: Any) -> None:
@@ -467,7 +475,7 @@ def test_lost_worker_is_told_in_the_ledger_and_tried_again(
     fake_pipeline: FakePipeline,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def lose(_: Any, function: Any, tasks: list[batch.Step], in_flight: int) -> Iterator[Any]:
+    def lose(_: Any, function: Any, tasks: list[batch.Step], in_flight: Any) -> Iterator[Any]:
         for i, task in enumerate(tasks):
             lost = "its worker died" if i == 1 else ""
             yield schedule.Done(task, None if lost else batch.measure(task, directory), lost)
@@ -476,7 +484,7 @@ def test_lost_worker_is_told_in_the_ledger_and_tried_again(
     with monkeypatch.context() as patch:
         patch.setattr(schedule, "local_cluster", _no_cluster)
         patch.setattr(schedule, "run_on", lose)
-        _run(study, workers=2)
+        _run(study, crew=batch.Crew(workers=2))
     assert [(r["status"], r["reason"]) for r in _ledger(study)][1] == ("failed", "its worker died")
     assert _run(study).failed == 0
 

@@ -21,7 +21,7 @@ from histoquant.tissue import distance_um, drop_small, open_glass, opened
 FloatArray = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 Points = npt.NDArray[np.float64]
-SecondStain = Literal["marker", "nuclear_marker", "counterstain"]
+SecondStain = Literal["marker", "nuclear_marker", "counterstain", "nuclei"]
 
 BACKGROUND, STRATUM_CORNEUM, EPIDERMIS, DERMIS, ADNEXA = range(5)
 NAMES = {
@@ -115,6 +115,8 @@ def find_compartments(
         What the second stain may be used for. ``marker``: nothing, it may lie along the very
         border that is looked for. ``nuclear_marker``: its strong signal is in nuclei, which are
         nuclei whatever their colour. ``counterstain`` (eosin): to tell epithelium from dermis.
+        ``nuclei``: it is the nuclear stain itself, which places the border; the first then is
+        where nuclei lie close together (fluorescence).
 
     Returns
     -------
@@ -161,7 +163,8 @@ def _divide(
         return _only_dermis(tissue, mpp, "no dense region has a free surface")
     body = drop_small(labels == DERMIS, _MIN_DERMIS_UM2 / mpp**2)
     around = body | (labels == STRATUM_CORNEUM)
-    sharp, score = sharpen(hematoxylin, labels == EPIDERMIS, around, tissue, legible, mpp, settings)
+    fine = counterstains[-1] if second == "nuclei" else hematoxylin
+    sharp, score = sharpen(fine, labels == EPIDERMIS, around, tissue, legible, mpp, settings)
     labels = _label(sharp | (labels == ADNEXA), hematoxylin, tissue, mpp)
     # Where the two disagree the score must follow the labels, or contours stray.
     agreed = np.where(labels == EPIDERMIS, np.maximum(score, 0.02), np.minimum(score, -0.02))
@@ -179,7 +182,7 @@ def _readable(
 ) -> tuple[list[FloatArray], Mask]:
     """Stains that tell epithelium from dermis, and the tissue in which they can be read."""
     hematoxylin, other = (np.ascontiguousarray(stains[..., k]) for k in (0, 1))
-    if second == "counterstain":
+    if second in ("counterstain", "nuclei"):
         return [hematoxylin, other], tissue
     if second == "nuclear_marker":
         return [hematoxylin + np.maximum(other - _BACKGROUND_DAB_OD, 0)], tissue

@@ -8,41 +8,54 @@ stain vectors before any slide is measured, thresholds once the negative control
 from __future__ import annotations
 
 import socket
+import threading
 import time
-import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
-from histoquant import __version__, atomic, locks, schedule
+from histoquant import __version__, atomic, locks, schedule, shards
 from histoquant.errors import HistoquantError
+from histoquant.isolation import OwnProcess
 from histoquant.manifest import Entry
-from histoquant.results import write_failure, write_result
-from histoquant.resume import Action, Key, Step, make_key, plan
+from histoquant.measuring import Fate, lost, measure, measure_apart, slide_process
+from histoquant.resume import Action, Step, plan
 from histoquant.rundir import Ledger, RunDirectory, Status, now
-from histoquant.settings import Marker
+from histoquant.running_settings import BatchSettings, SlurmSettings
 
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["Fate", "Outcome", "Step", "measure", "plan", "run"]
+__all__ = ["Crew", "Fate", "Outcome", "Step", "measure", "plan", "run", "run_shard"]
 
 Progress = Callable[[str], None]
+OnFate = Callable[[Fate], None]
 
 
 @dataclass(frozen=True)
-class Fate:
-    """What became of one slide in this run."""
+class Crew:
+    """Who measures the slides.
 
-    entry: Entry
-    status: Status
-    reason: str = ""
-    seconds: float | None = None
-    lacking: str = ""
-    """Why a slide that is done has no junction, and so no figure that rests on it."""
+    Attributes
+    ----------
+    scheduler
+        ``local``, ``slurm`` or ``tcp://HOST:PORT``.
+    workers
+        How many slides side by side. On ``tcp://`` it is as many as there are threads.
+    one_by_one
+        Measure the slides one after the other in this process, with `workers` threads each.
+    limits, slurm
+        From the settings.
+    """
+
+    scheduler: str = "local"
+    workers: int = 1
+    one_by_one: bool = False
+    limits: BatchSettings = BatchSettings()
+    slurm: SlurmSettings = SlurmSettings()
 
 
 @dataclass(frozen=True)
@@ -66,11 +79,9 @@ def run(
     *,
     bad: Sequence[Entry] = (),
     exclude_others: bool = False,
-    scheduler: str = "local",
-    workers: int = 1,
-    one_by_one: bool = False,
-    about: dict[str, object] | None = None,
-    on_fate: Callable[[Fate], None] | None = None,
+    crew: Crew | None = None,
+    about: Mapping[str, object] | None = None,
+    on_fate: OnFate | None = None,
     progress: Progress | None = None,
 ) -> Outcome:
     """Carry out `steps` and write the ledger, the tables and ``run.json``.
@@ -84,51 +95,38 @@ def run(
     exclude_others
         Whether slides of an earlier ledger that are in neither `steps` nor `bad` are excluded
         (a manifest says what the study is) or stay (slides are added to a directory).
-    scheduler
-        ``local``, ``slurm`` or ``tcp://HOST:PORT``.
-    workers
-        How many cores. On the local scheduler they are processes with a slide each.
-    one_by_one
-        Measure the slides one after the other in this process, with `workers` threads each.
-        A single slide, or a single worker, is measured so anyway.
+    crew
+        Who measures; by default this process and one more.
     about
         More entries for ``run.json``.
     on_fate
         Called as each slide finishes.
     progress
-        Called with each stage of a slide, where slides are measured in this process.
+        Called with each stage of a slide, where there is only one at a time.
     """
+    crew = crew or Crew()
     started, clock = now(), time.monotonic()
     ledger = _open_ledger(directory, steps, bad, exclude_others)
-    todo = [step for step in steps if step.action == "measure"]
-    if any(locks.needs_vectors(step.settings) for step in todo):
-        members = [(step.entry, step.settings) for step in steps]
-        locks.lock_vectors(members, directory, progress or (lambda stage: None))
-        todo = [_with_vectors(step, directory) for step in todo]
-    for step in todo:
-        atomic.recover(directory.slide(step.entry.slide_id))
-    if one_by_one or (scheduler == "local" and min(workers, len(todo)) <= 1):
-        coming = _measure_here(_phases(todo, steps, directory), directory, workers, progress)
-    else:
-        phases = _phases(todo, steps, directory)
-        coming = _measure_on_cluster(phases, len(todo), directory, scheduler, workers)
-    fates: list[Fate] = []
+    shards.forget(directory)
     run_json: dict[str, object] = {
         "version": __version__,
         "host": socket.gethostname(),
         "started": started,
-        "scheduler": scheduler,
-        "workers": workers,
+        "scheduler": crew.scheduler,
+        "workers": crew.workers,
         **(about or {}),
     }
     directory.write_run(run_json)
+    fates: list[Fate] = []
     try:
-        for fate in coming:
-            fates.append(fate)
-            ledger.record(fate.entry, fate.status, fate.reason, fate.seconds)
-            ledger.save()
-            if on_fate is not None:
-                on_fate(fate)
+        with closing(_carry_out(steps, steps, directory, crew, progress)) as coming:
+            for fate in coming:
+                directory.check_lock()
+                fates.append(fate)
+                ledger.record(fate.entry, fate.status, fate.reason, fate.seconds)
+                ledger.save()
+                if on_fate is not None:
+                    on_fate(fate)
     except BaseException:
         with suppress(Exception):  # what is done so far; the error itself matters more
             directory.write_tables()
@@ -137,75 +135,45 @@ def run(
     run_json |= {"finished": now(), "seconds": round(time.monotonic() - clock, 1)}
     run_json["slides"] = {s: ledger.count(s) for s in ("done", "failed", "excluded", "pending")}
     directory.write_run(run_json)
-    return Outcome(tuple(fates), len(steps) - len(todo), ledger, markers)
+    return Outcome(tuple(fates), _kept(steps), ledger, markers)
 
 
-def measure(
-    step: Step, directory: RunDirectory, workers: int = 1, progress: Progress | None = None
-) -> Fate:
-    """Measure one slide and write its directory, its result or why there is none.
+def run_shard(
+    shard: shards.Shard,
+    steps: Sequence[Step],
+    directory: RunDirectory,
+    *,
+    crew: Crew | None = None,
+    on_fate: OnFate | None = None,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Carry out the shard's own of `steps`; the ledger and the tables are made by `shards.merge`.
 
-    Never raises for what is wrong with the slide: that becomes a failed `Fate`.
+    The caller holds ``directory.locked_for_shard()`` and has called `shards.write_received`.
+    The outcome's ledger is of the shard's own slides and is nowhere on disk.
     """
-    from histoquant import pipeline
-    from histoquant.slides import open_slide
-
-    entry, clock = step.entry, time.monotonic()
-    key = make_key(entry, step.settings)
-    try:
-        damaged = step.settings.slides.damaged_tiles
-        with open_slide(entry.path, mpp=entry.given_mpp, on_damage=damaged) as slide:
-            key["slide_sha256"] = slide.fingerprint
-            result = pipeline.quantify(
-                slide,
-                cast(Marker, entry.marker),
-                step.settings,
-                workers=workers,
-                progress=progress,
-                slide_id=entry.slide_id,
-            )
-        seconds = round(time.monotonic() - clock, 2)
-        record: dict[str, object] = {
-            "key": key,
-            "written": now(),
-            "seconds": seconds,
-        }
-        write_result(result, directory.slide(entry.slide_id), record)
-    except Exception as error:
-        return _failed(step, directory, key, error, time.monotonic() - clock)
-    return Fate(entry, "done", "", seconds, lacking=result.reasons.get("dej_length_mm", ""))
+    own = shard.own(steps)
+    ledger = Ledger(directory.ledger_path)
+    for step in own:
+        ledger.record(step.entry, *_status_before(step))
+    fates = []
+    with closing(_carry_out(own, steps, directory, crew or Crew(), progress)) as coming:
+        for fate in coming:
+            fates.append(fate)
+            ledger.record(fate.entry, fate.status, fate.reason, fate.seconds)
+            if on_fate is not None:
+                on_fate(fate)
+    return Outcome(tuple(fates), _kept(own), ledger)
 
 
-def _failed(
-    step: Step, directory: RunDirectory, key: Key, error: Exception, seconds: float
-) -> Fate:
-    """Put a failure on record; `passing` ones come from outside the slide."""
-    known = isinstance(error, HistoquantError)
-    reason = str(error) if known else f"{type(error).__name__}: {error}"
-    record = {
-        "slide_id": step.entry.slide_id,
-        "reason": reason,
-        "error": type(error).__name__,
-        "passing": _is_passing(error),
-        "key": key,
-        "written": now(),
-        "seconds": round(seconds, 2),
-    }
-    log = "".join(traceback.format_exception(error))
-    with suppress(OSError):  # a full disk: the ledger still tells
-        write_failure(directory.slide(step.entry.slide_id), record, log)
-    return Fate(step.entry, "failed", reason, round(seconds, 2))
+def _kept(steps: Sequence[Step]) -> int:
+    return sum(step.action != "measure" for step in steps)
 
 
-def _is_passing(error: BaseException | None) -> bool:
-    """Whether a disk or the memory is to blame, at first hand or behind a `SlideError`.
-
-    An OSError without a number comes from a codec, and is the file's fault.
-    """
-    if error is None:
-        return False
-    by_system = isinstance(error, OSError) and error.errno is not None
-    return by_system or isinstance(error, MemoryError) or _is_passing(error.__cause__)
+def _status_before(step: Step) -> tuple[Status, str, float | None]:
+    status: dict[Action, Status] = {"measure": "pending", "keep": "done", "leave": "failed"}
+    found = status[step.action]
+    return found, "" if found == "done" else step.why, step.seconds
 
 
 def _open_ledger(
@@ -214,18 +182,16 @@ def _open_ledger(
     """The ledger with every slide received, before any is measured."""
     old = directory.ledger()
     ledger = Ledger(directory.ledger_path)
-    present = {step.entry.slide_id for step in steps} | {entry.slide_id for entry in bad}
-    others = [row for row in old.rows if row["slide_id"] not in present]
     if not exclude_others:
+        present = {step.entry.slide_id for step in steps} | {entry.slide_id for entry in bad}
+        others = [row for row in old.rows if row["slide_id"] not in present]
         ledger.rows = [_still_done(row, directory) for row in others]
-    status: dict[Action, Status] = {"measure": "pending", "keep": "done", "leave": "failed"}
-    received = [(s.entry, status[s.action], s.why, s.seconds) for s in steps]
+    received = [(step.entry, *_status_before(step)) for step in steps]
     received += [(entry, "failed", entry.problem, None) for entry in bad]
     for entry, fate, why, seconds in sorted(received, key=lambda item: item[0].row):
-        ledger.record(entry, fate, "" if fate == "done" else why, seconds)
+        ledger.record(entry, fate, why, seconds)
     if exclude_others:
-        for row in others:
-            ledger.rows.append({**row, "status": "excluded", "reason": "not in the manifest"})
+        ledger.exclude_others(old.rows)
     ledger.save()
     return ledger
 
@@ -235,6 +201,30 @@ def _still_done(row: dict[str, str], directory: RunDirectory) -> dict[str, str]:
     if row["status"] != "done" or directory.has_result(row["slide_id"]):
         return row
     return {**row, "status": "pending", "reason": "its result was removed", "seconds": ""}
+
+
+def _carry_out(
+    own: Sequence[Step],
+    steps: Sequence[Step],
+    directory: RunDirectory,
+    crew: Crew,
+    progress: Progress | None,
+) -> Generator[Fate]:
+    """Measure what is to be measured of `own`, with what all `steps` of the run share."""
+    todo = [step for step in own if step.action == "measure"]
+    if any(locks.needs_vectors(step.settings) for step in todo):
+        members = [(step.entry, step.settings) for step in steps]
+        locks.lock_vectors(members, directory, progress or (lambda stage: None))
+        todo = [_with_vectors(step, directory) for step in todo]
+    for step in todo:
+        atomic.recover(directory.slide(step.entry.slide_id))
+    phases = _phases(todo, steps, directory)
+    if crew.one_by_one:
+        yield from _measure_here(phases, directory, crew.workers, progress)
+    elif crew.scheduler == "local" and min(crew.workers, len(todo)) <= 1:
+        yield from _measure_apart(phases, directory, progress)
+    else:
+        yield from _measure_on_cluster(phases, len(todo), directory, crew)
 
 
 def _with_vectors(step: Step, directory: RunDirectory) -> Step:
@@ -278,49 +268,53 @@ def _measure_here(
             yield measure(step, directory, workers, progress)
 
 
-def _measure_on_cluster(
-    phases: Iterator[list[Step]],
-    count: int,
-    directory: RunDirectory,
-    scheduler: str,
-    workers: int,
+def _measure_apart(
+    phases: Iterator[list[Step]], directory: RunDirectory, progress: Progress | None
 ) -> Iterator[Fate]:
-    with _cluster(scheduler, min(workers, count)) as client:
-        in_flight = max(schedule.total_threads(client), 1 if scheduler == "local" else workers)
-        task = partial(_measure_in_worker, directory=directory.path)
+    with closing(slide_process()) as process:
+        for phase in phases:
+            for step in phase:
+                yield measure_apart(step, directory, process, progress)
+
+
+def _measure_on_cluster(
+    phases: Iterator[list[Step]], count: int, directory: RunDirectory, crew: Crew
+) -> Iterator[Fate]:
+    workers = min(crew.workers, count)
+    task = partial(_measure_in_worker, directory=directory.path, version=__version__)
+    with _cluster(crew, workers) as client:
+        elsewhere = crew.scheduler not in ("local", "slurm")
+        in_flight = partial(schedule.total_threads, client) if elsewhere else lambda: workers
         for phase in phases:
             for done in schedule.run_on(client, task, phase, in_flight):
                 yield _fate(done, directory)
 
 
-def _cluster(scheduler: str, workers: int) -> AbstractContextManager[Client]:
-    if scheduler == "local":
+def _cluster(crew: Crew, workers: int) -> AbstractContextManager[Client]:
+    if crew.scheduler == "local":
         return schedule.local_cluster(workers)
-    if scheduler == "slurm":
-        return schedule.slurm_cluster(workers)
-    return schedule.running_cluster(scheduler)
+    if crew.scheduler == "slurm":
+        return schedule.slurm_cluster(workers, crew.slurm, crew.limits.threads_per_slide)
+    return schedule.running_cluster(crew.scheduler)
 
 
-def _measure_in_worker(step: Step, directory: Path) -> Fate:
-    schedule.pin_threads()
-    return measure(step, RunDirectory(directory))
+_worker = threading.local()
+"""The process that measures for a thread of a Dask worker; it lives as long as the worker."""
+
+
+def _measure_in_worker(step: Step, directory: Path, version: str) -> Fate:
+    if version != __version__:
+        raise HistoquantError(f"the worker has histoquant {__version__}, the run {version}")
+    process: OwnProcess | None = getattr(_worker, "process", None)
+    if process is None:
+        process = _worker.process = slide_process()
+    return measure_apart(step, RunDirectory(directory), process)
 
 
 def _fate(done: schedule.Done[Step, Fate], directory: RunDirectory) -> Fate:
     """The fate a worker sent, or that of a slide whose worker or scheduler was lost."""
     if done.value is not None:
         return done.value
-    step = done.task
     if "scheduler" in done.lost:
-        return Fate(step.entry, "pending", done.lost)
-    record: dict[str, Any] = {
-        "slide_id": step.entry.slide_id,
-        "reason": done.lost,
-        "error": "lost",
-        "passing": True,
-        "key": make_key(step.entry, step.settings),
-        "written": now(),
-    }
-    with suppress(OSError):
-        write_failure(directory.slide(step.entry.slide_id), record, done.lost + "\n")
-    return Fate(step.entry, "failed", done.lost)
+        return Fate(done.task.entry, "pending", done.lost)
+    return lost(done.task, directory, done.lost)

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from histoquant import __version__
+from histoquant.cli_export import export
+from histoquant.cli_review import remeasure, review
+from histoquant.cli_run import INTERRUPTED, SOME_FAILED, WRONG_USE, run_slides
 from histoquant.cli_study import study
-from histoquant.errors import HistoquantError, ResultError, SettingsError
+from histoquant.errors import HistoquantError, SettingsError
 
 if TYPE_CHECKING:
-    from histoquant.batch import Outcome, Step
-    from histoquant.manifest import Entry
-    from histoquant.rundir import RunDirectory
     from histoquant.settings import Settings
-
-SOME_FAILED, WRONG_USE, INTERRUPTED = 1, 2, 130
 
 
 class _Group(TyperGroup):
@@ -121,7 +117,7 @@ def quantify(
         raise SettingsError(f"--marker {marker!r} is not one of {', '.join(MARKERS)}")
     directory = RunDirectory(out)
     entries = slide_entries(slides, marker, mpp, directory.ledger().rows)
-    _run(
+    run_slides(
         directory,
         entries,
         _settings(settings, changes),
@@ -142,6 +138,13 @@ def batch(
     scheduler: Annotated[
         str, typer.Option(help="local, slurm, or tcp://HOST:PORT of a running one.")
     ] = "local",
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            help="Only part i of n, as in a job array; `histoquant tables` joins the parts.",
+            metavar="i/n",
+        ),
+    ] = None,
     workers: WorkersOption = None,
     retry_failed: RetryOption = False,
     dry_run: DryOption = False,
@@ -152,11 +155,13 @@ def batch(
 
     if scheduler not in ("local", "slurm") and not scheduler.startswith(("tcp://", "tls://")):
         raise SettingsError(f"--scheduler {scheduler!r} is not local, slurm or tcp://HOST:PORT")
+    if shard is not None and scheduler != "local":
+        raise SettingsError("--shard needs no scheduler: leave --scheduler out")
     directory = RunDirectory(out)
     read = read_manifest(manifest, directory.ledger().rows)
     if read.ignored:
         typer.echo(f"note: {manifest}: columns not read: {', '.join(read.ignored)}", err=True)
-    _run(
+    run_slides(
         directory,
         read.entries,
         _settings(settings, changes),
@@ -164,6 +169,7 @@ def batch(
         dry_run=dry_run,
         exclude_others=True,
         scheduler=scheduler,
+        shard=shard,
         workers=workers,
         about={"command": "batch", "manifest": str(manifest)},
     )
@@ -171,16 +177,26 @@ def batch(
 
 @app.command(epilog="Example: histoquant tables results")
 def tables(directory: DirectoryArgument) -> None:
-    """Write the per-sample marker tables again from what is on disk, and show them."""
-    from histoquant import console
+    """Write the per-sample marker tables again from what is on disk, and show them.
+
+    Joins what the shards of a run have done so far.
+    """
+    from histoquant import console, shards
+    from histoquant.export import tables_as_workbook
     from histoquant.rundir import RunDirectory
 
     run = RunDirectory(directory)
-    run.done()  # before anything is made: a directory that is none stays untouched
-    with run.locked():
+    if not shards.are_there(run):
+        run.done()  # before anything is made: a directory that is none stays untouched
+    with run.locked("making tables", beside_shards=True):
+        merged = shards.merge(run)
         rows = run.write_tables()
+        ledger = run.ledger()
+        tables_as_workbook(run, rows)
     console.show_markers(rows)
-    console.show_fates(run.ledger())
+    console.show_fates(ledger)
+    if merged and (ledger.count("failed") or ledger.count("pending")):
+        raise typer.Exit(SOME_FAILED)
 
 
 @app.command(epilog="Example: histoquant report results")
@@ -191,11 +207,16 @@ def report(directory: DirectoryArgument) -> None:
 
     run = RunDirectory(directory)
     run.done()
-    with run.locked():
+    with run.locked("writing the report", beside_shards=True):
         typer.echo(str(write_report(directory)))
 
 
 app.command(epilog="Example: histoquant study results --design design.csv --plan plan.toml")(study)
+app.command(epilog="Example: histoquant export results --to geojson")(export)
+
+
+app.command(epilog="Example: histoquant review results --reviewer anna --blind")(review)
+app.command(epilog="Example: histoquant remeasure results")(remeasure)
 
 
 @app.command("settings", epilog="Example: histoquant settings > my.toml")
@@ -263,81 +284,3 @@ def _settings(file: Path | None, changes: Sequence[str] | None) -> Settings:
     from histoquant.settings import read_settings
 
     return read_settings(file).with_values(changes or ())
-
-
-def _run(
-    directory: RunDirectory,
-    entries: Sequence[Entry],
-    settings: Settings,
-    *,
-    retry_failed: bool,
-    dry_run: bool,
-    exclude_others: bool = False,
-    one_by_one: bool = False,
-    scheduler: str = "local",
-    workers: int | None = None,
-    about: dict[str, object],
-) -> None:
-    """Plan, measure, write and show; exits with 1 when a slide failed."""
-    from histoquant import batch, console
-    from histoquant.manifest import describe_bad
-    from histoquant.schedule import count_cores
-
-    usable = [e for e in entries if not e.problem]
-    bad = [e for e in entries if e.problem]
-    if bad:
-        typer.echo(f"error: {len(bad)} slide(s) cannot be used:\n{describe_bad(bad)}", err=True)
-    if not usable:
-        raise typer.Exit(WRONG_USE)
-    if dry_run:
-        console.show_plan(batch.plan(usable, directory, settings, retry_failed))
-        raise typer.Exit(SOME_FAILED if bad else 0)
-    with directory.locked(), _terminated_as_interrupted():
-        steps = batch.plan(usable, directory, settings, retry_failed)
-        outcome = _measure(
-            steps,
-            directory,
-            bad=bad,
-            exclude_others=exclude_others,
-            scheduler=scheduler,
-            workers=workers or count_cores(),
-            one_by_one=one_by_one,
-            about={**about, "settings": settings.model_dump(mode="json")},
-        )
-    console.show_markers(outcome.markers)
-    told = {fate.entry.slide_id for fate in outcome.fates} | {entry.slide_id for entry in bad}
-    console.show_fates(outcome.ledger, told)
-    console.show_files(directory.path)
-    if outcome.failed or outcome.ledger.count("pending"):
-        raise typer.Exit(SOME_FAILED)
-
-
-def _measure(steps: Sequence[Step], directory: RunDirectory, **choices: Any) -> Outcome:
-    from histoquant import batch, console
-    from histoquant.report import write_report
-
-    with console.progress(steps) as shown:
-        outcome = batch.run(
-            steps, directory, on_fate=shown.on_fate, progress=shown.on_stage, **choices
-        )
-    try:
-        write_report(directory.path)
-    except OSError as error:
-        raise ResultError(f"the results are whole, the report is not: {error}") from None
-    return outcome
-
-
-class _terminated_as_interrupted:  # noqa: N801  (reads as a clause)
-    """Treats SIGTERM as Ctrl-C: workers stop, the ledger is right, the lock goes."""
-
-    def __enter__(self) -> None:
-        self._before: Callable[[int, FrameType | None], Any] | int | None = signal.signal(
-            signal.SIGTERM, _interrupt
-        )
-
-    def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGTERM, self._before or signal.SIG_DFL)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

@@ -19,6 +19,8 @@ from histoquant.settings import MARKERS
 if TYPE_CHECKING:
     from histoquant.batch import Fate, Step
     from histoquant.doctor import Check
+    from histoquant.estimate import Estimate
+    from histoquant.manifest import Entry
     from histoquant.rundir import Ledger
     from histoquant.study.run import StudyResult
 
@@ -76,13 +78,25 @@ def progress(steps: Sequence[Step]) -> Iterator[Shown]:
         yield Shown(console, bar, len(todo))
 
 
-def show_plan(steps: Sequence[Step]) -> None:
-    """Say for every slide what would be done, and why."""
+def show_plan(
+    steps: Sequence[Step], bad: Sequence[Entry], estimate: Estimate | None, workers: int
+) -> None:
+    """Say for every slide what would be done, and why, and what that will take."""
     words = {"measure": "measure", "keep": "skip", "leave": "leave failed"}
     for step in steps:
         entry = step.entry
         _out(f"{words[step.action]}: {entry.slide_id} ({entry.marker}, {entry.slide}): {step.why}")
-    _out(f"{sum(s.action == 'measure' for s in steps)} of {len(steps)} slides to measure")
+    for entry in bad:
+        _out(f"cannot be used: {entry.slide or '(no slide)'}, line {entry.row}: {entry.problem}")
+    todo = sum(step.action == "measure" for step in steps)
+    _out(f"{todo} of {len(steps) + len(bad)} slides to measure")
+    if estimate is not None:
+        side = max(1, min(workers, todo))
+        _out(
+            f"estimate: {_duration(estimate.core_seconds / side)} with {side} slide(s) side by "
+            f"side, {estimate.memory_mb / 1000:.1f} GB of memory for the largest, up to "
+            f"{estimate.memory_mb / 1000 * side:.1f} GB together; from {estimate.basis}"
+        )
 
 
 def show_markers(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -227,6 +241,13 @@ def _white(slide: Any) -> tuple[list[float] | None, str]:
     except (HistoquantError, ValueError) as error:
         return None, str(error)
     return [float(v) for v in level.values], level.source
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def _plan_lines(steps: Sequence[Step]) -> Iterator[str]:

@@ -10,16 +10,18 @@ results of the negative controls, which are measured before the slides that wait
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from histoquant import __version__, atomic
+from histoquant import __version__, atomic, runlock
 from histoquant.errors import HistoquantError, ManifestError
 from histoquant.manifest import Entry
 from histoquant.results import read_record, to_json
@@ -30,6 +32,7 @@ Progress = Callable[[str], None]
 Lock = dict[str, Any]
 
 _MOST_SLIDES = 16
+_TURN_S = 60.0
 OWN_THRESHOLDS = "settings (a negative control is measured with the settings' own thresholds)"
 DOUBTFUL = " (above the settings' 2+: is the control negative?)"
 
@@ -44,6 +47,11 @@ def needs_threshold(entry: Entry, settings: Settings) -> bool:
     p16 = settings.p16
     from_control = p16.threshold_source == "negative_control" and not p16.threshold_locked
     return from_control and entry.marker == "p16"
+
+
+def needs_control(entry: Entry, settings: Settings) -> bool:
+    """Whether a slide's threshold comes from a control of its batch, known by now or not."""
+    return entry.marker == "p16" and settings.p16.threshold_source == "negative_control"
 
 
 def is_control(entry: Entry) -> bool:
@@ -110,10 +118,7 @@ def lock_vectors(
             groups.setdefault((entry.batch, _group(entry, settings)), []).append((entry, settings))
     for (batch, group), members in groups.items():
         progress(f"estimating the stain vectors of batch {batch} ({group})")
-        lock = _estimate(batch, members)
-        content = _read(directory, batch)
-        content.setdefault("vectors", {})[group] = lock
-        _write(directory, batch, content)
+        _keep_vectors(directory, batch, group, _estimate(batch, members))
 
 
 def with_threshold(
@@ -140,9 +145,9 @@ def with_threshold(
         return _settings_with_threshold(settings, settings.p16.thresholds_od, OWN_THRESHOLDS)
     own = [c for c in controls if c.batch == entry.batch]
     lock = _threshold(entry.batch, own, settings, directory)
-    content = _read(directory, entry.batch) if record else {"threshold": lock}
-    if content.get("threshold") != lock:
-        _write(directory, entry.batch, content | {"threshold": lock})
+    if record:
+        with _changing(directory, entry.batch) as content:
+            content["threshold"] = lock
     return _settings_with_threshold(settings, tuple(lock["thresholds_od"]), str(lock["source"]))
 
 
@@ -246,10 +251,27 @@ def _read(directory: RunDirectory, batch: str) -> Lock:
     return read_record(place.parent, place.name) or {"batch": batch}
 
 
-def _write(directory: RunDirectory, batch: str, content: Lock) -> None:
+def _keep_vectors(directory: RunDirectory, batch: str, group: str, lock: Lock) -> None:
+    """Put vectors on record, unless another shard of the run was first with the same."""
+    with _changing(directory, batch) as content:
+        vectors = content.setdefault("vectors", {})
+        there = vectors.get(group, {})
+        if not (there.get("slides") and there.get("made_with") == lock["made_with"]):
+            vectors[group] = lock
+
+
+@contextmanager
+def _changing(directory: RunDirectory, batch: str) -> Iterator[Lock]:
+    """The content of a batch's file, to be changed; shards of a run take turns at it."""
     place = _place(directory, batch)
     place.parent.mkdir(parents=True, exist_ok=True)
-    atomic.write_text(place, to_json(content))
+    guard = place.with_name(f".{place.name}.lock")
+    with runlock.held(guard, f"staining batch {batch}", wait_s=_TURN_S):
+        before = _read(directory, batch)
+        content = copy.deepcopy(before)
+        yield content
+        if content != before or not place.exists():
+            atomic.write_text(place, to_json(content))
 
 
 def _place(directory: RunDirectory, batch: str) -> Path:

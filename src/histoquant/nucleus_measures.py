@@ -15,6 +15,8 @@ from histoquant.settings import NucleiSettings
 Labels = NDArray[np.int32]
 Stains = NDArray[np.float32]
 
+_FAR = 2**16 - 1  # squared distance (px) beyond any ring
+
 
 def measure_nuclei(
     labels: Labels,
@@ -201,8 +203,8 @@ def _ring_sums(
     Of two equally near, the one whose outline comes first in raster order has the pixel.
     """
     height, width = numbers.shape
-    owner = np.zeros((height, width), np.int32)
-    nearest = np.full((height, width), 2**30, np.int32)
+    owner = np.empty((height, width), np.int32)  # only where `nearest` has been set
+    nearest = np.full((height, width), _FAR, np.uint16)
     for y in range(height):
         for x in range(width):
             k = numbers[y, x]
@@ -213,13 +215,13 @@ def _ring_sums(
                 if v < 0 or u < 0 or v >= height or u >= width or numbers[v, u] != 0:
                     continue
                 if disc[j, 2] < nearest[v, u]:
-                    nearest[v, u] = disc[j, 2]
+                    nearest[v, u] = np.uint16(disc[j, 2])
                     owner[v, u] = k
     sums = np.zeros((n, 2))
     for y in range(height):
         for x in range(width):
-            k = owner[y, x] - 1
-            if k >= 0:
+            if nearest[y, x] != _FAR:
+                k = owner[y, x] - 1
                 sums[k, 0] += stains[y, x, 1]
                 sums[k, 1] += 1
     return sums

@@ -12,7 +12,7 @@ Forward only: every step takes what it needs and returns a new value.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,6 +47,9 @@ from histoquant.traces import Section, provenance, trace_reasons, traces, warnin
 if TYPE_CHECKING:
     import pandas as pd
 
+    from histoquant.anatomy import Compartments
+    from histoquant.junction import Junction
+
 Progress = Callable[[str], None]
 
 
@@ -70,6 +73,7 @@ def quantify(
     workers: int = 1,
     progress: Progress | None = None,
     slide_id: str | None = None,
+    anatomy: tuple[Compartments, Junction] | None = None,
 ) -> SlideResult:
     """Measure one marker on one slide.
 
@@ -87,6 +91,8 @@ def quantify(
         Called with the name of each step as it begins.
     slide_id
         Name of the slide in the result; by default the name of its file.
+    anatomy
+        A person's compartments and junction, in place of those that the program finds.
 
     Returns
     -------
@@ -106,13 +112,19 @@ def quantify(
     if not isinstance(slide, Slide):
         with open_slide(slide, on_damage=settings.slides.damaged_tiles) as opened:
             return quantify(
-                opened, marker, settings, workers=workers, progress=progress, slide_id=slide_id
+                opened,
+                marker,
+                settings,
+                workers=workers,
+                progress=progress,
+                slide_id=slide_id,
+                anatomy=anatomy,
             )
     report = progress or (lambda step: None)
     damage = Damage(slide)
     while True:
         known = damage.known
-        result = _measure(slide, marker, settings, workers, report, slide_id, damage)
+        result = _measure(slide, marker, settings, workers, report, slide_id, damage, anatomy)
         if damage.known == known:
             return result
         report(f"again, without {damage.known} unreadable tiles")
@@ -126,9 +138,12 @@ def _measure(
     report: Progress,
     slide_id: str | None,
     damage: Damage,
+    anatomy: tuple[Compartments, Junction] | None,
 ) -> SlideResult:
     """Measure with what is known by now of the slide's unreadable tiles left out."""
     section = _find_anatomy(slide, marker, settings, report)
+    if anatomy is not None:
+        section = replace(section, compartments=anatomy[0], junction=anatomy[1])
     damage.look(section.tissue)
     morphometry, reasons = measure_morphometry(section.compartments, section.junction, settings)
     bins = junction_bins(section.junction, slide.mpp, settings)

@@ -129,7 +129,7 @@ def _step(
         return Step(entry, settings, "measure", why)
     changed = _changes(failure, entry, settings, moved)
     if changed or retry_failed or failure.get("passing"):
-        why = changed or f"retried: {failure.get('reason')}"
+        why = changed or f"failed before, tried again: {failure.get('reason')}"
         return Step(entry, settings, "measure", why)
     return Step(entry, settings, "leave", str(failure.get("reason")), failure.get("seconds"))
 
@@ -144,7 +144,7 @@ def _changes(record: Mapping[str, Any], entry: Entry, settings: Settings, moved:
         "given_mpp": "given mpp",
     }
     changed = [word for name, word in words.items() if old.get(name) != new.get(name)]
-    if _slide_changed(old, new, entry, moved):
+    if not is_same_slide(old, new, entry, moved):
         changed.append("slide file")
     return f"changed: {', '.join(changed)}" if changed else ""
 
@@ -152,7 +152,7 @@ def _changes(record: Mapping[str, Any], entry: Entry, settings: Settings, moved:
 def _changed_settings(record: Mapping[str, Any], settings: Settings) -> str:
     """Names of the settings that differ from those of a result, in brackets."""
     old = record.get("provenance", {}).get("settings", {})
-    new = settings.model_dump(mode="json", exclude={"compute"})
+    new = settings.effective()
     names = [
         f"{group}.{name}"
         for group, values in new.items()
@@ -162,15 +162,23 @@ def _changed_settings(record: Mapping[str, Any], settings: Settings) -> str:
     return f" ({', '.join(names)})" if names else ""
 
 
-def _slide_changed(old: Key, new: Key, entry: Entry, moved: bool) -> bool:
-    """Whether the file's content differs; it is read only where size, time or place do."""
+def is_same_slide(old: Key, new: Key, entry: Entry, moved: bool = False) -> bool:
+    """Whether the file's content is the same; it is read only where size, time or place differ.
+
+    Parameters
+    ----------
+    old, new
+        Key of a record, and the key of now (`make_key`).
+    moved
+        Whether the file lies in another place than it did.
+    """
     if not moved and all(name in new and old.get(name) == new[name] for name in _SLIDE_FILE):
-        return False
-    if old.get("slide_bytes") != new.get("slide_bytes") or "slide_sha256" not in old:
         return True
+    if old.get("slide_bytes") != new.get("slide_bytes") or "slide_sha256" not in old:
+        return False
     from histoquant.slides import Slide
 
     try:
-        return Slide(entry.path).fingerprint != old["slide_sha256"]
+        return Slide(entry.path).fingerprint == old["slide_sha256"]
     except (HistoquantError, OSError):
-        return True
+        return False

@@ -1,31 +1,36 @@
-"""A results directory: its lock, its ledger, and the tables made from what is on disk."""
+"""A results directory: its locks, its ledger, and the tables made from what is on disk."""
 
 from __future__ import annotations
 
 import csv
-import json
-import os
-import socket
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+import errno
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import pandas as pd
 
-from histoquant import atomic, tables
+from histoquant import atomic, runlock, tables
 from histoquant.errors import ResultError
 from histoquant.manifest import Entry
-from histoquant.results import csv_text, read_record, to_json
+from histoquant.results import AUTOMATIC, REJECTED, csv_text, read_record, rejection, to_json
 from histoquant.settings import Collagen7Settings, Marker
+
+if TYPE_CHECKING:
+    from histoquant.drift import Stain
 
 Status = Literal["done", "failed", "excluded", "pending"]
 STATUSES: tuple[Status, ...] = ("done", "failed", "excluded", "pending")
 
-_HELD: set[Path] = set()
-"""Locks of this process: a lock with our process number that is not here is an older process's."""
+SHARDS = "shards"
+"""Folder of what shards of a run leave until the tables are made."""
+
+_TABLES_S = 60.0
+_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 
 _LEDGER = tuple(c.name for c in tables.LEDGER)
 _ENTRY_FIELDS = (
@@ -90,6 +95,14 @@ class Ledger:
                 return
         self.rows.append(row)
 
+    def exclude_others(self, rows: Iterable[Mapping[str, str]]) -> None:
+        """Take over `rows` of slides that are not in this ledger, as excluded."""
+        present = {row["slide_id"] for row in self.rows}
+        for row in rows:
+            if row["slide_id"] not in present:
+                excluded = {"status": "excluded", "reason": "not in the manifest"}
+                self.rows.append({**row, **excluded})
+
     def save(self) -> None:
         """Write the ledger; readers see the old one or the new one."""
         atomic.write_text(self.path, csv_text(_LEDGER, self.rows))
@@ -106,38 +119,96 @@ class RunDirectory:
         self.path = Path(path).absolute()
         self.slides = self.path / "slides"
         self.ledger_path = self.path / "ledger.csv"
+        self.lock: runlock.Lock | None = None
 
     def slide(self, slide_id: str) -> Path:
         """Directory of one slide."""
         return self.slides / slide_id
+
+    def check_lock(self) -> None:
+        """Make sure that the directory is still ours, if it is held; see `runlock.Lock.check`."""
+        if self.lock is not None:
+            self.lock.check()
 
     def ledger(self) -> Ledger:
         """The ledger as it is on disk."""
         return Ledger.read(self.ledger_path)
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, what: str = "a run", *, beside_shards: bool = False) -> Iterator[runlock.Lock]:
         """Hold the directory against a second run.
+
+        Parameters
+        ----------
+        what
+            What holds it, as others are told.
+        beside_shards
+            Whether shards of a run may be at work meanwhile, as for making tables.
 
         Raises
         ------
         ResultError
             When another run holds it, or it cannot be written.
         """
-        lock = self.path / ".lock"
+        with self._writable(), runlock.held(self.path / ".lock", what) as lock:
+            if not beside_shards and (others := self.shards_at_work()):
+                raise ResultError(runlock.in_use(self.path / SHARDS, others[0]))
+            self.lock = lock
+            try:
+                yield lock
+            finally:
+                self.lock = None
+
+    @contextmanager
+    def locked_for_shard(self, number: int, of: int) -> Iterator[runlock.Lock]:
+        """Hold one shard of `of`; the others may be held by others.
+
+        Raises
+        ------
+        ResultError
+            When the shard is held, a run that is no shard holds the directory, shards of
+            another division are at work, or it cannot be written.
+        """
+        name, folder = _shard_name(number, of), self.path / SHARDS
+        with self._writable():
+            folder.mkdir(exist_ok=True)
+            with runlock.held(folder / f"{name}.lock", f"shard {number} of {of}") as lock:
+                # Our lock is there: who comes now sees it. Now see who was there before.
+                for other in self.shards_at_work():
+                    if other.get("what", "").rpartition(" ")[2] != str(of):
+                        raise ResultError(runlock.in_use(folder, other))
+                self._wait_for_tables()
+                yield lock
+
+    def shards_at_work(self) -> list[runlock.Holder]:
+        """Who holds shards of the directory now."""
+        locks = sorted((self.path / SHARDS).glob("*.lock"))
+        return [found for lock in locks if (found := runlock.holder(lock)) is not None]
+
+    def _wait_for_tables(self) -> None:
+        """Wait until nobody holds the whole directory; making tables takes a moment only."""
+        deadline = time.monotonic() + _TABLES_S
+        while other := runlock.holder(self.path / ".lock"):
+            if time.monotonic() >= deadline:
+                raise ResultError(runlock.in_use(self.path / ".lock", other))
+            time.sleep(0.2)
+
+    @contextmanager
+    def _writable(self) -> Iterator[None]:
+        """Make the directory; a disk that cannot be written to becomes a `ResultError`."""
+        made = False
         try:
             self.slides.mkdir(parents=True, exist_ok=True)
-            _take_lock(lock)
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise ResultError(f"cannot write results to {self.path}: {reason}") from None
-        _HELD.add(lock)
-        try:
+            made = True
             yield
-        finally:
-            _HELD.discard(lock)
-            with suppress(OSError):
-                lock.unlink(missing_ok=True)
+        except OSError as error:
+            if made and error.errno not in _UNWRITABLE:
+                raise
+            reason = error.strerror or str(error)
+            raise ResultError(
+                f"cannot write results to {self.path}: {reason}. What is finished there is kept; "
+                "the same command goes on where it stopped"
+            ) from error
 
     def write_run(self, content: Mapping[str, object]) -> None:
         """Write ``run.json`` and ``columns.json``."""
@@ -149,9 +220,11 @@ class RunDirectory:
         return read_record(self.path, "run.json") or {}
 
     def write_tables(self) -> list[dict[str, object]]:
-        """Write ``markers.csv``, ``markers.parquet`` and ``sweep.csv`` from the slides on disk.
+        """Write ``markers.csv`` and ``.parquet``, ``sweep.csv`` and ``drift.csv`` from the slides.
 
-        Returns the rows of ``markers.csv``. ``sweep.csv`` is there when a slide has a sweep.
+        Returns the rows of ``markers.csv``. ``sweep.csv`` is there when a slide has a sweep,
+        ``drift.csv`` when the manifest names staining batches, and ``markers_automatic.csv``, the
+        table as it was before any review, when a slide was reviewed.
 
         Raises
         ------
@@ -160,16 +233,24 @@ class RunDirectory:
         """
         from histoquant import pooling
 
+        self._settle_verdicts()
         rows = self.marker_rows()
         atomic.write_text(self.path / "markers.csv", pooling.marker_csv(rows))
+        self._write_automatic()
         parquet = pooling.marker_frame(rows).to_parquet(index=False)
         atomic.write_bytes(self.path / "markers.parquet", parquet)
         self._write_sweep()
+        self._write_drift()
         atomic.write_text(self.path / "columns.json", to_json(tables.columns_json()))
         return rows
 
-    def marker_rows(self) -> list[dict[str, object]]:
+    def marker_rows(self, *, automatic: bool = False) -> list[dict[str, object]]:
         """Rows of the marker table from the slides on disk; nothing is written.
+
+        Parameters
+        ----------
+        automatic
+            Whether to take every slide as it was before any review, rejected ones too.
 
         Raises
         ------
@@ -179,13 +260,54 @@ class RunDirectory:
         from histoquant import pooling
 
         try:
-            return pooling.marker_rows(self._sections())
+            return pooling.marker_rows(self._sections(automatic))
         except FileNotFoundError as error:
             raise ResultError(
                 f"{error.filename or error} is missing, and the sections of a sample cannot be "
                 "pooled without it: copy the whole results directory, or run `histoquant batch` "
                 "(or quantify) again"
             ) from None
+
+    def _write_automatic(self) -> None:
+        """Write ``markers_automatic.csv`` where a slide was reviewed, and remove it elsewhere."""
+        from histoquant import pooling
+
+        path = self.path / "markers_automatic.csv"
+        if any((self.slide(row["slide_id"]) / AUTOMATIC).exists() for row in self._measured()):
+            atomic.write_text(path, pooling.marker_csv(self.marker_rows(automatic=True)))
+        else:
+            path.unlink(missing_ok=True)
+
+    def _settle_verdicts(self) -> None:
+        """Exclude slides in the ledger that a reviewer rejected, and take back those not any more.
+
+        Raises
+        ------
+        ResultError
+            When the directory has no ledger.
+        """
+        self.done()
+        ledger = self.ledger()
+        for row in ledger.rows:
+            reviewed = row["status"] == "excluded" and row["reason"].startswith(REJECTED)
+            if row["status"] != "done" and not reviewed:
+                continue
+            why = rejection(read_record(self.slide(row["slide_id"])) or {})
+            row["status"] = "excluded" if why else "done"
+            if why or reviewed:
+                row["reason"] = why
+        if ledger.rows != self.ledger().rows:
+            ledger.save()
+
+    def _measured(self) -> list[dict[str, str]]:
+        """Rows of the ledger whose slides are done, or were before a reviewer rejected them."""
+        rejected = ("excluded", REJECTED)
+        return [
+            row
+            for row in self.ledger().rows
+            if row["status"] == "done"
+            or (row["status"], row["reason"][: len(REJECTED)]) == rejected
+        ]
 
     def _write_sweep(self) -> None:
         from histoquant.sweep import pool_sweeps
@@ -201,6 +323,26 @@ class RunDirectory:
         named = [{str(name): value for name, value in row.items()} for row in rows]
         text = csv_text((c.name for c in tables.SAMPLE_SWEEP), named)
         atomic.write_text(self.path / "sweep.csv", text)
+
+    def stains(self) -> list[Stain]:
+        """How strongly each slide that is done, and has a staining batch, took its stains."""
+        from histoquant.drift import slide_stain
+
+        rows = [row for row in self.done() if row["batch"]]
+        records = [(row, read_record(self.slide(row["slide_id"]))) for row in rows]
+        return [
+            slide_stain(row, record["summary"], self.slide(row["slide_id"]))
+            for row, record in records
+            if record is not None
+        ]
+
+    def _write_drift(self) -> None:
+        from histoquant.drift import drift_rows
+
+        rows = drift_rows(self.stains())
+        if rows:
+            text = csv_text((c.name for c in tables.DRIFT), rows)
+            atomic.write_text(self.path / "drift.csv", text)
 
     def done(self) -> list[dict[str, str]]:
         """Rows of the ledger whose slides are done.
@@ -221,12 +363,15 @@ class RunDirectory:
         """Whether the slide has a complete result."""
         return read_record(self.slide(slide_id)) is not None
 
-    def _sections(self) -> list[Any]:
+    def _sections(self, automatic: bool = False) -> list[Any]:
         from histoquant.pooling import Section
 
         sections = []
-        for row in self.done():
+        rows = self.done()
+        for row in self._measured() if automatic else rows:
             directory = self.slide(row["slide_id"])
+            if automatic and (directory / AUTOMATIC).exists():
+                directory /= AUTOMATIC
             record = read_record(directory)
             if record is None:
                 raise ResultError(
@@ -252,46 +397,10 @@ def _min_gap_um(record: Mapping[str, Any]) -> float:
     return Collagen7Settings().min_gap_um if given is None else float(given)
 
 
+def _shard_name(number: int, of: int) -> str:
+    return f"{number:0{len(str(of))}}-of-{of}"
+
+
 def now() -> str:
     """The time, in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _take_lock(lock: Path) -> None:
-    """Create the lock file, taking the place of one whose process is gone."""
-    content = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": now()})
-    for _ in range(2):
-        try:
-            descriptor = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
-        except FileExistsError:
-            _remove_if_stale(lock)
-            continue
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(content)
-        return
-    raise ResultError(f"another run has just taken {lock.parent}; wait for it to end")
-
-
-def _remove_if_stale(lock: Path) -> None:
-    """Remove the lock of a process of this host that is gone; raise when it may be alive."""
-    holder = read_record(lock.parent, lock.name) or {}
-    host, pid = holder.get("host", "an unknown host"), holder.get("pid")
-    if host == socket.gethostname() and lock not in _HELD and not _is_alive(pid):
-        lock.unlink(missing_ok=True)
-        return
-    raise ResultError(
-        f"{lock.parent} is in use by process {pid} on {host} since {holder.get('since', '?')}. "
-        f"If that run is gone, remove {lock}"
-    )
-
-
-def _is_alive(pid: object) -> bool:
-    if not isinstance(pid, int) or pid == os.getpid():
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -1,14 +1,15 @@
-"""Where slides are measured: in this process, on a local cluster, or on one that is running.
+"""Dask clusters that slides are measured on: this machine's cores, SLURM jobs, or one that runs.
 
 One slide is one task. No more tasks are in flight than there are workers, so the scheduler
 holds a bounded graph, and a worker that dies takes one slide with it. A slide whose worker
-died is tried once more, then given up; the others go on.
+died is given to another, a few times; then it is given up and the others go on.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from histoquant.errors import HistoquantError
+from histoquant.isolation import THREAD_VARIABLES
+from histoquant.running_settings import SlurmSettings
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -23,18 +26,17 @@ if TYPE_CHECKING:
 Task = TypeVar("Task")
 Value = TypeVar("Value")
 
-_ATTEMPTS_AFTER_A_DEATH = 1
-_ONE_THREAD = {
-    f"distributed.nanny.pre-spawn-environ.{name}": 1
-    for name in (
-        "OMP_NUM_THREADS",
-        "MKL_NUM_THREADS",
-        "OPENBLAS_NUM_THREADS",
-        "VECLIB_MAXIMUM_THREADS",
-        "NUMBA_NUM_THREADS",
-        "OPENCV_FOR_THREADS_NUM",
-    )
+_DEATHS_FORGIVEN = 3
+_BOUNDS: dict[str, Any] = {
+    "distributed.scheduler.allowed-failures": _DEATHS_FORGIVEN,
+    "distributed.worker.profile.enabled": False,
+    # What adaptive scaling reckons with before the first slide is done.
+    "distributed.scheduler.unknown-task-duration": "60s",
 }
+_ONE_THREAD = {f"distributed.nanny.pre-spawn-environ.{name}": 1 for name in THREAD_VARIABLES}
+# A worker leaves a job this long before its wall time, and up to as much earlier again, so that
+# not all jobs end at once.
+_MARGIN_MIN, _MARGIN_SHARE = 1.0, 0.05
 # Ctrl-C reaches every process of the terminal; the parent alone decides what to do about it.
 _LEAVE_CTRL_C = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
 
@@ -59,29 +61,31 @@ class Done(Generic[Task, Value]):
 
 
 def run_on(
-    client: Client, function: Callable[[Task], Value], tasks: Sequence[Task], in_flight: int
+    client: Client,
+    function: Callable[[Task], Value],
+    tasks: Sequence[Task],
+    in_flight: Callable[[], int],
 ) -> Iterator[Done[Task, Value]]:
-    """Do the tasks on a cluster, `in_flight` at a time, and yield them as they come back."""
+    """Do the tasks on a cluster, `in_flight()` at a time, and yield them as they come back."""
     from distributed import as_completed
 
     waiting = iter(tasks)
     running: dict[Any, Task] = {}
     done = as_completed(loop=client.loop)
 
-    def submit_next() -> None:
-        for task in waiting:
+    def submit() -> None:
+        while len(running) < in_flight() and (task := next(waiting, None)) is not None:
             future = client.submit(function, task, pure=False, retries=0)
             running[future] = task
             done.add(future)
-            return
 
-    for _ in range(in_flight):
-        submit_next()
+    submit()
     for future in done:
         task = running.pop(future)
-        yield _outcome(future, task)
+        outcome = _outcome(future, task)
         future.release()
-        submit_next()
+        submit()  # before the outcome is dealt with: the worker is waiting
+        yield outcome
 
 
 @contextmanager
@@ -90,13 +94,8 @@ def local_cluster(workers: int) -> Iterator[Client]:
     import dask
     from distributed import Client, LocalCluster
 
-    settings = {
-        **_ONE_THREAD,
-        "distributed.scheduler.allowed-failures": _ATTEMPTS_AFTER_A_DEATH,
-        "distributed.worker.profile.enabled": False,
-    }
     with (
-        dask.config.set(settings),
+        dask.config.set({**_ONE_THREAD, **_BOUNDS}),
         LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
@@ -134,16 +133,22 @@ def running_cluster(address: str, timeout_s: float = 10) -> Iterator[Client]:
 
 
 @contextmanager
-def slurm_cluster(workers: int) -> Iterator[Client]:
-    """Start `workers` single-threaded workers as SLURM jobs, through dask-jobqueue.
+def slurm_cluster(
+    workers: int, settings: SlurmSettings, threads_per_slide: int = 1
+) -> Iterator[Client]:
+    """Start up to `workers` workers in SLURM jobs, through dask-jobqueue, as there is work.
 
-    Queue, wall time and memory come from dask's own configuration (``jobqueue.slurm``).
+    Workers end themselves before the wall time, not all at once, and hand their slide back;
+    jobs that have nothing to do end. What the settings leave open comes from dask's own
+    configuration (``jobqueue.slurm``).
 
     Raises
     ------
     SchedulerError
-        When dask-jobqueue is not installed.
+        When dask-jobqueue or SLURM is not installed, or the settings contradict themselves.
     """
+    if shutil.which("sbatch") is None:
+        raise SchedulerError("--scheduler slurm: there is no sbatch here; start it on a login node")
     try:
         jobqueue = import_module("dask_jobqueue")
     except ImportError:
@@ -153,27 +158,46 @@ def slurm_cluster(workers: int) -> Iterator[Client]:
     import dask
     from distributed import Client
 
-    memory = dask.config.get("jobqueue.slurm.memory", None) or "8GB"
-    prologue = [f"export {name.rpartition('.')[2]}=1" for name in _ONE_THREAD]
+    per_job = max(1, settings.cores // threads_per_slide)
+    jobs = -(-workers // per_job)
     with (
-        dask.config.set({"distributed.scheduler.allowed-failures": _ATTEMPTS_AFTER_A_DEATH}),
-        jobqueue.SLURMCluster(
-            cores=1, processes=1, memory=memory, job_script_prologue=prologue
-        ) as cluster,
+        dask.config.set(_BOUNDS),
+        jobqueue.SLURMCluster(**_job(settings, per_job)) as cluster,
         Client(cluster) as client,
     ):
-        cluster.scale(workers)
-        client.wait_for_workers(1)
+        cluster.adapt(
+            minimum_jobs=min(settings.min_jobs, jobs), maximum_jobs=jobs, target_duration="10s"
+        )
         yield client
 
 
-def pin_threads() -> None:
-    """Keep the libraries of this worker to one thread: the cores are taken by other slides."""
-    import cv2
-    import numba
-
-    cv2.setNumThreads(1)
-    numba.set_num_threads(1)
+def _job(settings: SlurmSettings, per_job: int) -> dict[str, Any]:
+    """What `SLURMCluster` is told of a job: `per_job` workers with a slide each."""
+    margin = max(_MARGIN_MIN, _MARGIN_SHARE * settings.walltime_min)
+    given = {
+        "queue": settings.queue,
+        "account": settings.account,
+        "interface": settings.interface,
+        "log_directory": settings.log_directory,
+    }
+    threads = [f"export {name}=1" for name in THREAD_VARIABLES]
+    return {
+        # Dask's threads are slides; a slide's own threads are in `cores` of the job only.
+        "cores": per_job,
+        "job_cpu": settings.cores,
+        "processes": per_job,
+        "memory": f"{settings.memory_gb:g}GB",
+        "walltime": f"{settings.walltime_min // 60:02d}:{settings.walltime_min % 60:02d}:00",
+        "worker_extra_args": [
+            "--lifetime",
+            f"{round(60 * (settings.walltime_min - 1.5 * margin))}s",
+            "--lifetime-stagger",
+            f"{round(30 * margin)}s",
+        ],
+        "job_extra_directives": [line.removeprefix("#SBATCH").strip() for line in settings.lines],
+        "job_script_prologue": [*threads, *settings.prologue],
+        **{name: value for name, value in given.items() if value},
+    }
 
 
 def count_cores() -> int:
@@ -197,7 +221,8 @@ def _outcome(future: Any, task: Task) -> Done[Task, Any]:
         return Done(task, None, "the scheduler was lost")
     error = future.exception()
     if isinstance(error, KilledWorker):
-        return Done(task, None, "its worker died twice: killed, or out of memory")
+        deaths = _DEATHS_FORGIVEN + 1
+        return Done(task, None, f"its worker died {deaths} times: killed, or out of memory")
     return Done(task, None, f"the worker could not run it: {type(error).__name__}: {error}")
 
 

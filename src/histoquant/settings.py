@@ -18,11 +18,13 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from histoquant.errors import SettingsError
+from histoquant.running_settings import BatchSettings, SlurmSettings
 from histoquant.setting_groups import (
     MARKERS,
     AnatomySettings,
     Collagen7Settings,
     ComputeSettings,
+    FluorescenceSettings,
     Group,
     JunctionSettings,
     Marker,
@@ -36,8 +38,10 @@ from histoquant.setting_groups import (
 
 __all__ = [
     "AnatomySettings",
+    "BatchSettings",
     "Collagen7Settings",
     "ComputeSettings",
+    "FluorescenceSettings",
     "JunctionSettings",
     "MARKERS",
     "Marker",
@@ -46,6 +50,7 @@ __all__ = [
     "QualitySettings",
     "Settings",
     "SlideSettings",
+    "SlurmSettings",
     "StainSettings",
     "TissueSettings",
     "default_toml",
@@ -53,12 +58,15 @@ __all__ = [
     "settings_from",
 ]
 
+_WITHOUT_EFFECT = {"compute", "batch", "slurm"}
+
 
 class Settings(Group):
     """Everything a user may change. Same settings, same slide: same numbers."""
 
     slides: SlideSettings = SlideSettings()
     stains: StainSettings = StainSettings()
+    fluorescence: FluorescenceSettings = FluorescenceSettings()
     tissue: TissueSettings = TissueSettings()
     anatomy: AnatomySettings = AnatomySettings()
     junction: JunctionSettings = JunctionSettings()
@@ -67,12 +75,18 @@ class Settings(Group):
     collagen7: Collagen7Settings = Collagen7Settings()
     quality: QualitySettings = QualitySettings()
     compute: ComputeSettings = ComputeSettings()
+    batch: BatchSettings = BatchSettings()
+    slurm: SlurmSettings = SlurmSettings()
 
     @property
     def sha256(self) -> str:
-        """Digest of every setting that can change a number (`compute` cannot)."""
-        values = self.model_dump(mode="json", exclude={"compute"})
-        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+        """Digest of `effective`."""
+        values = json.dumps(self.effective(), sort_keys=True)
+        return hashlib.sha256(values.encode()).hexdigest()
+
+    def effective(self) -> dict[str, dict[str, Any]]:
+        """Every setting that can change a number: all but `compute`, `batch` and `slurm`."""
+        return self.model_dump(mode="json", exclude=_WITHOUT_EFFECT)
 
     def with_values(self, assignments: Iterable[str]) -> Settings:
         """Settings with ``group.key=value`` applied, values in TOML notation.

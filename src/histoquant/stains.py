@@ -16,6 +16,7 @@ import numpy.typing as npt
 from numba import njit
 
 from histoquant.errors import StainError
+from histoquant.planes import Planes
 from histoquant.white import Triple, WhiteLevel, measure_white, triple, white_field
 
 __all__ = [
@@ -129,6 +130,22 @@ class StainModel:
     def has_marker(self) -> bool:
         """Whether the second stain is a marker (DAB, AEC) that positivity can be read from."""
         return self.names[1] in MARKERS
+
+    @property
+    def marker_in_nuclei(self) -> bool:
+        """Nuclear density counts DAB in: under it hematoxylin cannot be seen."""
+        return self.has_marker
+
+    @property
+    def unit(self) -> str:
+        """Unit of the stains."""
+        return "OD"
+
+    def planes(self, pixels: RgbArray, max_od: float) -> Planes:
+        """Stain ODs of RGB pixels (h, w, 3) uint8; channels are capped at `max_od`."""
+        top = np.float32(max_od)
+        od = np.minimum(optical_density(pixels, self.white), top)
+        return Planes(unmix(od, self), od, top)
 
     def to_preset_deg(self, name: Preset) -> tuple[float, float]:
         """Angles of the first and the second vector to those of a stain set, in degrees."""

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from histoquant.errors import StainError
+from histoquant.errors import DarkFieldError
 
 FloatArray = npt.NDArray[np.float32]
 RgbArray = npt.NDArray[np.uint8]
@@ -27,6 +27,7 @@ _FLAT_SD = 2.5  # grey levels; camera noise on glass lies near 1
 _GLASS_RANGE = 14.0  # grey levels below the brightest flat pixels that still are glass
 _MIN_GLASS_FRACTION = 0.005
 _DARK_FIELD = 90.0  # grey level; no bright-field scanner exposes glass this low
+_BLACK = 25.0  # grey level of the brightest channel; a quarter of a bright field is never so dark
 _UNEVEN_PERCENT = 3.0  # 0.013 OD, below what the least OD of tissue allows for
 _FIELD_STEP = 4.0  # grey levels off the field that still are glass
 _FIELD_ROUNDS = 12
@@ -102,17 +103,21 @@ def measure_white(overview: RgbArray, known: npt.NDArray[np.bool_] | None = None
 
     Raises
     ------
-    StainError
-        When even the brightest pixels are dark: a fluorescence slide, or no light.
+    DarkFieldError
+        When even the brightest pixels are dark, or a quarter of all is black: a fluorescence
+        slide, or no light.
     """
     seen = overview[known] if known is not None and known.any() else overview.reshape(-1, 3)
     brightest = np.percentile(seen, 99, axis=0)
-    if brightest.min() < _DARK_FIELD:
+    if brightest.min() < _DARK_FIELD or np.percentile(seen.max(axis=1), 25) < _BLACK:
         levels = ", ".join(f"{level:.0f}" for level in brightest)
-        raise StainError(
+        raise DarkFieldError(
             f"the brightest pixels are at grey levels ({levels}): this looks like fluorescence, "
-            "not a bright-field stain; optical density has no meaning here. If it is bright "
-            "field, set stains.white."
+            "not a bright-field stain; optical density has no meaning here. If the file holds one "
+            "stain of several, give the file with the nuclear stain, too (--nuclear-slide, or the "
+            "manifest's column nuclear_slide). If all stains are in it as colours, name them: "
+            'fluorescence.nuclear = "blue" and fluorescence.marker. If it is bright field, set '
+            "stains.white."
         )
     unknown = np.zeros(overview.shape[:2], np.bool_) if known is None else ~known
     painted = (overview == 255).all(axis=-1) | unknown

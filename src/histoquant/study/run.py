@@ -125,13 +125,18 @@ def plan_next(
     plan_path: Path | str | None,
     outcome: str,
     question: Question,
-) -> Power:
+) -> tuple[Power, Outcome]:
     """How many people the next study needs, with the results taken for a pilot.
 
     Parameters
     ----------
     outcome
         ``marker:column``; when empty, the plan's first primary outcome.
+
+    Returns
+    -------
+    tuple
+        The answer, and the outcome it is for.
 
     Raises
     ------
@@ -150,7 +155,7 @@ def plan_next(
     (chosen,) = declared_outcomes({"primary": [named]})
     pairs = make_pairs(design, markers, chosen)
     question = replace(question, alpha=plan.alpha, seed=plan.seed)
-    return power_from_pilot(pairs.treated, pairs.placebo, question)
+    return power_from_pilot(pairs.treated, pairs.placebo, question), chosen
 
 
 def leading(outcomes: Sequence[Analysed]) -> tuple[Analysed, ...]:
@@ -198,6 +203,7 @@ def _tables(found: Sequence[Analysed]) -> dict[str, list[dict[str, object]]]:
         "flow.csv": [row for own in found for row in own.flow],
         "missing.csv": [row for own in found for row in own.missing_rows],
         "sensitivity.csv": [row for own in found for row in own.sensitivity_rows],
+        "adequacy.csv": [row for own in found for row in own.adequacy_rows],
     }
 
 

@@ -1,0 +1,111 @@
+"""The commands ``review``, ``remeasure`` and ``agreement``."""
+
+from __future__ import annotations
+
+import getpass
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from histoquant.errors import ReviewError
+
+if TYPE_CHECKING:
+    from histoquant.review import SlideReport
+
+PLUGIN = "napari_histoquant.launch"
+
+DirectoryArgument = Annotated[Path, typer.Argument(metavar="DIR", help="A results directory.")]
+ReviewerOption = Annotated[
+    str | None, typer.Option(help="Your name, as the journal says; else the system's user name.")
+]
+WhoseOption = Annotated[
+    str | None,
+    typer.Option("--reviewer", help="Whose edits; needed once, where several people reviewed."),
+]
+BlindOption = Annotated[
+    bool, typer.Option("--blind", help="Code names in shuffled order; no names, paths or labels.")
+]
+UnblindOption = Annotated[
+    bool, typer.Option("--unblind", help="Lock the blinded review, then say which slide is which.")
+]
+
+
+def review(
+    directory: DirectoryArgument,
+    reviewer: ReviewerOption = None,
+    blind: BlindOption = False,
+    unblind: UnblindOption = False,
+) -> None:
+    """Open the results in napari: look at them, correct them, and see the numbers follow.
+
+    Needs the plugin (pip install 'histoquant[napari]'). With --unblind nothing is opened: the
+    journals of the blinded review are locked, and blinding/NAME.csv says what each code was.
+    """
+    if blind and unblind:
+        raise ReviewError("--blind and --unblind are two things: ask for one at a time")
+    who = reviewer or _user()
+    if unblind:
+        _unblind(directory, who)
+        return
+    from histoquant.review import ReviewSession
+
+    ReviewSession(directory, who, blind=blind).close()  # what is wrong is said before napari starts
+    try:
+        launch = import_module(PLUGIN)
+    except ImportError as error:
+        raise ReviewError(
+            f"review needs napari and its plugin, and {error.name or error} is not installed "
+            "here: pip install 'histoquant[napari]' (`histoquant doctor` says what works)"
+        ) from None
+    launch.review(directory, who, blind)
+
+
+def remeasure(directory: DirectoryArgument, reviewer: WhoseOption = None) -> None:
+    """Apply the review's edits with the code that measured the slides; write the tables again."""
+    from histoquant import console
+    from histoquant.review import remeasure as apply
+    from histoquant.rundir import RunDirectory
+
+    reports = apply(directory, reviewer)
+    for report in reports:
+        _tell(report)
+    run = RunDirectory(directory)
+    console.show_markers(run.marker_rows())
+    failed = [report.slide_id for report in reports if report.problem]
+    if failed:
+        typer.echo(
+            f"error: the edits of {len(failed)} slide(s) are not applied, see above; the tables "
+            "hold these slides as they were",
+            err=True,
+        )
+        raise typer.Exit(1)
+
+
+def _tell(report: SlideReport) -> None:
+    if report.problem:
+        typer.echo(f"{report.slide_id}: not applied: {report.problem}", err=True)
+        return
+    if report.n_edits or report.verdict != "open":
+        verdict = "" if report.verdict == "open" else f", {report.verdict}"
+        reason = f" ({report.reason})" if report.reason else ""
+        typer.echo(f"{report.slide_id}: {report.n_edits} edit(s) applied{verdict}{reason}")
+    for text in (*report.lost, *report.notes):
+        typer.echo(f"{report.slide_id}: {text}", err=True)
+
+
+def _unblind(directory: Path, who: str) -> None:
+    from histoquant.review import unblind
+
+    opened = unblind(directory, who)
+    for row in opened.rows:
+        typer.echo(f"{row['code']}  {row['slide']}  {row['edits']} edit(s)")
+    typer.echo(f"{opened.path}: the codes, and the hash of each journal as it was locked")
+
+
+def _user() -> str:
+    with suppress(OSError, KeyError):
+        return getpass.getuser()
+    raise ReviewError("who reviews? Give --reviewer NAME")
