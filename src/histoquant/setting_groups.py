@@ -387,4 +387,4 @@ class QualitySettings(Group):
 class ComputeSettings(Group):
     """How the work is cut. No value here changes a result."""
 
-    block_px: int = Field(1024, ge=128, le=16384, description="Side of a block (analysis pixels).")
+    block_px: int = Field(2048, ge=128, le=16384, description="Side of a block (analysis pixels).")
