@@ -394,7 +394,7 @@ DRIFT: tuple[Column, ...] = (
 LEDGER: tuple[Column, ...] = (
     _text("slide", "The slide's path: as in the manifest, or whole where there was none."),
     _text("status", "done, failed, excluded or pending."),
-    _text("reason", "Why the slide is failed, excluded or pending."),
+    _text("reason", "Why the slide is failed, excluded or pending, or what it lacks when done."),
     _number("seconds", "s", "Time the slide took when it was measured."),
     _text("slide_id", "The slide's name in this results directory."),
     _text("marker", "p16 or col7."),
