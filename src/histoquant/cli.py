@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 from histoquant import __version__
 from histoquant.cli_export import export
-from histoquant.cli_review import remeasure, review
+from histoquant.cli_review import agreement, remeasure, review
 from histoquant.cli_run import INTERRUPTED, SOME_FAILED, WRONG_USE, run_slides
 from histoquant.cli_study import study
 from histoquant.errors import HistoquantError, SettingsError
@@ -217,6 +217,7 @@ app.command(epilog="Example: histoquant export results --to geojson")(export)
 
 app.command(epilog="Example: histoquant review results --reviewer anna --blind")(review)
 app.command(epilog="Example: histoquant remeasure results")(remeasure)
+app.command(epilog="Example: histoquant agreement results --outcome positive_percent")(agreement)
 
 
 @app.command("settings", epilog="Example: histoquant settings > my.toml")

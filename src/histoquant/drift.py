@@ -129,6 +129,9 @@ def _batch_row(slides: Sequence[Stain]) -> dict[str, object]:
 
 def _judged(row: Mapping[str, object], others: Sequence[Mapping[str, object]]) -> dict[str, object]:
     """What the other batches lead to expect of this one, and whether it is off."""
+    names = [f"{kind}_{name}" for name in _STAINS for kind in ("expected", "limit")]
+    if row["control"] == "none":
+        return {**dict.fromkeys(names), "flagged": None, "reason": _STUDY}
     verdict: dict[str, object] = {}
     beyond: list[str] = []
     compared = False
@@ -143,14 +146,9 @@ def _judged(row: Mapping[str, object], others: Sequence[Mapping[str, object]]) -
         compared = True
         if abs(own - expected) > limit * (1 + 1e-9):  # what lies on the limit is within it
             beyond.append(f"{name} {own:.3g}, {own - expected:+.2g} from the other batches")
-    why = _STUDY if row["control"] == "none" else "" if compared else _why_not(others)
-    if why:
-        return verdict | {"flagged": None, "reason": why}
+    if not compared:
+        return verdict | {"flagged": None, "reason": _NO_STAIN if others else _ONE_BATCH}
     return verdict | {"flagged": bool(beyond), "reason": "; ".join(beyond)}
-
-
-def _why_not(others: Sequence[object]) -> str:
-    return _NO_STAIN if others else _ONE_BATCH
 
 
 def _limit(values: Sequence[float]) -> float:
