@@ -169,10 +169,18 @@ class AnatomySettings(Group):
         "is basal: a basal keratinocyte is about 10-15 um tall, its nucleus in the lower half.",
     )
     cut_edge_um: float = Field(
-        50.0,
+        150.0,
         ge=0,
-        description="Junction within this distance (um) of the place where the epidermis ends or "
-        "leaves the picture is excluded: crushed, and its normals run out of the tissue.",
+        description="Junction within this distance (um, along its course) of the place where the "
+        "epidermis ends or leaves the picture is excluded: crushed, and its normals run out of "
+        "the tissue [convention: 100-200 um].",
+    )
+    cut_edge_share: float = Field(
+        0.0625,
+        ge=0,
+        le=0.5,
+        description="At most this share of a stretch is excluded at either end, so that something "
+        "is left of a short one: from 2.4 mm on it is cut_edge_um.",
     )
 
 
