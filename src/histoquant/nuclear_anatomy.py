@@ -139,7 +139,7 @@ def _lamellae(
     capped = np.minimum(nuclear, NUCLEAR_LEVEL).ravel()
     mean = np.bincount(numbers.ravel(), capped, count) / stats[:, cv2.CC_STAT_AREA]
     innermost = np.zeros(count, np.float32)
-    np.maximum.at(innermost, numbers.ravel(), depth_um.ravel())
+    np.maximum.at(innermost, np.asarray(numbers, np.intp).ravel(), depth_um.ravel())
     side = stats[:, [cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]].max(axis=1) * mpp
     sheets = (side > _LAMELLA_UM) & (innermost < _SURFACE_UM) & (mean < _LAMELLA_SHARE * typical)
     sheets[0] = False

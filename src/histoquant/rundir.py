@@ -42,6 +42,7 @@ _ENTRY_FIELDS = (
     "control",
     "mpp",
     "stains",
+    "nuclear_slide",
     "resolved_path",
 )
 
