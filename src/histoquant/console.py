@@ -227,6 +227,8 @@ def _white(slide: Any) -> tuple[list[float] | None, str]:
     from histoquant.settings import Settings
     from histoquant.stains import measure_white
 
+    if not slide.is_colour:
+        return None, "fluorescence has none"
     try:
         if slide.mpp is not None:
             level = measure_white(slide.overview(max(Settings().tissue.overview_um, slide.mpp)))

@@ -53,7 +53,12 @@ def measure(
     _forget_peak_memory()
     try:
         damaged = step.settings.slides.damaged_tiles
-        with open_slide(entry.path, mpp=entry.given_mpp, on_damage=damaged) as slide:
+        with open_slide(
+            entry.path,
+            mpp=entry.given_mpp,
+            on_damage=damaged,
+            nuclear=entry.nuclear_path,
+        ) as slide:
             key["slide_sha256"] = slide.fingerprint
             result = pipeline.quantify(
                 slide,

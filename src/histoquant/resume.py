@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from histoquant import __version__, locks
@@ -104,10 +105,15 @@ def make_key(entry: Entry, settings: Settings) -> Key:
     from histoquant.slides.fingerprint import file_stamps
 
     with suppress(HistoquantError):
-        if stamps := file_stamps(entry.path):
+        if stamps := [s for path in _files(entry) for s in file_stamps(path)]:
             key["slide_bytes"] = sum(stamp.size for stamp in stamps)
             key["slide_mtime_ns"] = max(stamp.time_ns for stamp in stamps)
     return key
+
+
+def _files(entry: Entry) -> list[Path | str]:
+    """The slide, and the file with its nuclear stain where that is one of its own."""
+    return [path for path in (entry.path, entry.nuclear_path) if path is not None]
 
 
 def lacking(reasons: Mapping[str, str]) -> str:
@@ -188,6 +194,6 @@ def is_same_slide(old: Key, new: Key, entry: Entry, moved: bool = False) -> bool
     from histoquant.slides import Slide
 
     try:
-        return Slide(entry.path).fingerprint == old["slide_sha256"]
+        return Slide(entry.path, nuclear=entry.nuclear_path).fingerprint == old["slide_sha256"]
     except (HistoquantError, OSError):
         return False
