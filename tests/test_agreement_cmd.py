@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from histoquant.anatomy import DERMIS
 from histoquant.cli import app
 from histoquant.errors import ReviewError
 from histoquant.readers import agreement
@@ -32,6 +33,15 @@ def counted(review: SlideReview) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     return np.flatnonzero(~review.nuclei["excluded"])
 
 
+def free_place(review: SlideReview) -> tuple[float, float]:
+    """A place in the dermis with no nucleus near."""
+    stretch = review.junction.stretches[0]
+    for point in stretch.points_um[80:] + 50 * stretch.normals[80:]:
+        if review.nearest(point, 6.0) is None and review.compartments.at(point[None]) == DERMIS:
+            return float(point[0]), float(point[1])
+    raise AssertionError("no free place")
+
+
 def read_both(results: Path) -> dict[str, int]:
     """anna and bob on two p16 slides, with known agreement by hand on the first."""
     with opened(results, P16, "anna") as review:
@@ -41,8 +51,7 @@ def read_both(results: Path) -> dict[str, int]:
         free = rows[~review.nuclei["positive"].iloc[rows].to_numpy(bool)]
         review.apply(review.set_class(free[:30], "positive"))
         review.apply(review.set_class(free[30:50], "negative"))
-        y, x = review.points_um[free[0]].tolist()
-        review.apply(AddNucleus((y + 9.0, x + 900.0), "negative"))
+        review.apply(AddNucleus(free_place(review), "negative"))
     with opened(results, P16, "bob") as review:
         review.apply(review.set_class(free[:20], "positive"))
         review.apply(review.set_class(free[20:50], "negative"))
