@@ -20,9 +20,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from histoquant.junction import Junction, Stretch
+from histoquant.planes import PlaneModel
 from histoquant.polyline import sample
 from histoquant.settings import Collagen7Settings
-from histoquant.stains import StainModel, optical_density, unmix
 
 if TYPE_CHECKING:
     from histoquant.slides import Slide
@@ -66,7 +66,7 @@ class Straightened:
 
 
 def straighten(
-    slide: Slide, model: StainModel, junction: Junction, settings: Collagen7Settings, max_od: float
+    slide: Slide, model: PlaneModel, junction: Junction, settings: Collagen7Settings, max_od: float
 ) -> Straightened:
     """Sample DAB along the normals of the junction, only where the band lies.
 
@@ -197,15 +197,14 @@ def _chunks(stretch: Stretch, step: float) -> Iterator[tuple[Floats, Floats, Flo
 
 
 def _sample(
-    slide: Slide, model: StainModel, where: Floats, mpp: float, max_od: float
+    slide: Slide, model: PlaneModel, where: Floats, mpp: float, max_od: float
 ) -> tuple[FloatArray, FloatArray, npt.NDArray[np.bool_]]:
     """DAB, hematoxylin and saturation at points (arc, depth, 2) in um."""
     low = np.floor(where.reshape(-1, 2).min(axis=0) / mpp).astype(int) - 2
     high = np.ceil(where.reshape(-1, 2).max(axis=0) / mpp).astype(int) + 2
     rgb = slide.read(mpp, int(low[0]), int(low[1]), *(int(n) for n in high - low))
-    od = optical_density(rgb, model.white)
-    saturated = (od >= max_od).any(axis=-1).astype(np.float32)
-    stains = unmix(np.minimum(od, np.float32(max_od)), model)
+    planes = model.planes(rgb, max_od)
+    stains, saturated = planes.stains, planes.saturated.astype(np.float32)
     dab, hematoxylin, full = (
         sample(np.ascontiguousarray(image), where - low * mpp, mpp).astype(np.float32)
         for image in (stains[..., 1], stains[..., 0], saturated)

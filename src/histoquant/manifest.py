@@ -8,6 +8,7 @@ import io
 import math
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -248,11 +249,13 @@ def _path_problem(path: Path | str) -> str:
     if isinstance(path, str):
         return ""
     try:
-        path.stat()
+        mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
         return f"no such file: {path}"
     except (OSError, ValueError) as error:
         return f"cannot read {path}: {getattr(error, 'strerror', None) or error}"
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        return f"{path} is neither a file nor a folder"
     return ""
 
 

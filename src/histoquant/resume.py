@@ -42,6 +42,8 @@ class Step:
     action: Action
     why: str
     seconds: float | None = None
+    lacking: str = ""
+    """Why the result that is kept has no figure along the junction; see `lacking`."""
 
 
 def plan(
@@ -108,6 +110,12 @@ def make_key(entry: Entry, settings: Settings) -> Key:
     return key
 
 
+def lacking(reasons: Mapping[str, str]) -> str:
+    """Why a slide that is done has no figure along the junction; empty when it has."""
+    why = reasons.get("dej_length_mm", "")
+    return f"no figure along the junction: {why}" if why else ""
+
+
 def _is_moved(entry: Entry, places: Mapping[str, str]) -> bool:
     """Whether the ledger knows the slide's name from another place."""
     return bool(place := places.get(entry.slide_id)) and place != entry.resolved_path
@@ -122,7 +130,8 @@ def _step(
         changed = _changes(result, entry, settings, moved)
         if changed:
             return Step(entry, settings, "measure", changed)
-        return Step(entry, settings, "keep", "up to date", result.get("seconds"))
+        seconds = result.get("seconds")
+        return Step(entry, settings, "keep", "up to date", seconds, lacking(result["reasons"]))
     failure = read_record(place, FAILURE)
     if failure is None:
         why = f"no {RESULT}: it was interrupted" if place.exists() else "new"

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import pandas as pd
 
@@ -19,6 +19,9 @@ from histoquant.errors import ResultError
 from histoquant.manifest import Entry
 from histoquant.results import AUTOMATIC, REJECTED, csv_text, read_record, rejection, to_json
 from histoquant.settings import Collagen7Settings, Marker
+
+if TYPE_CHECKING:
+    from histoquant.drift import Stain
 
 Status = Literal["done", "failed", "excluded", "pending"]
 STATUSES: tuple[Status, ...] = ("done", "failed", "excluded", "pending")
@@ -217,10 +220,11 @@ class RunDirectory:
         return read_record(self.path, "run.json") or {}
 
     def write_tables(self) -> list[dict[str, object]]:
-        """Write ``markers.csv``, ``markers.parquet`` and ``sweep.csv`` from the slides on disk.
+        """Write ``markers.csv`` and ``.parquet``, ``sweep.csv`` and ``drift.csv`` from the slides.
 
         Returns the rows of ``markers.csv``. ``sweep.csv`` is there when a slide has a sweep,
-        ``markers_automatic.csv``, the table as it was before any review, when one was reviewed.
+        ``drift.csv`` when the manifest names staining batches, and ``markers_automatic.csv``, the
+        table as it was before any review, when a slide was reviewed.
 
         Raises
         ------
@@ -236,6 +240,7 @@ class RunDirectory:
         parquet = pooling.marker_frame(rows).to_parquet(index=False)
         atomic.write_bytes(self.path / "markers.parquet", parquet)
         self._write_sweep()
+        self._write_drift()
         atomic.write_text(self.path / "columns.json", to_json(tables.columns_json()))
         return rows
 
@@ -318,6 +323,26 @@ class RunDirectory:
         named = [{str(name): value for name, value in row.items()} for row in rows]
         text = csv_text((c.name for c in tables.SAMPLE_SWEEP), named)
         atomic.write_text(self.path / "sweep.csv", text)
+
+    def stains(self) -> list[Stain]:
+        """How strongly each slide that is done, and has a staining batch, took its stains."""
+        from histoquant.drift import slide_stain
+
+        rows = [row for row in self.done() if row["batch"]]
+        records = [(row, read_record(self.slide(row["slide_id"]))) for row in rows]
+        return [
+            slide_stain(row, record["summary"], self.slide(row["slide_id"]))
+            for row, record in records
+            if record is not None
+        ]
+
+    def _write_drift(self) -> None:
+        from histoquant.drift import drift_rows
+
+        rows = drift_rows(self.stains())
+        if rows:
+            text = csv_text((c.name for c in tables.DRIFT), rows)
+            atomic.write_text(self.path / "drift.csv", text)
 
     def done(self) -> list[dict[str, str]]:
         """Rows of the ledger whose slides are done.
