@@ -103,6 +103,11 @@ class Compartments:
         """Area of the compartments `codes` together, in mm2."""
         return sum(np.count_nonzero(self.labels == code) for code in codes) * self.mpp**2 / 1e6
 
+    def centres_um(self, code: int) -> Points:
+        """Centres (n, 2) in um of the pixels of one compartment."""
+        pixels = np.argwhere(self.labels == code).astype(np.float64)
+        return (pixels + 0.5) * self.mpp
+
     def at(self, points_um: Points) -> npt.NDArray[np.uint8]:
         """Compartment code at each of (n, 2) points (y, x) in um; background off the picture."""
         index = np.floor(np.asarray(points_um, np.float64) / self.mpp).astype(np.int64)

@@ -157,20 +157,19 @@ class Junction:
         points = np.asarray(points_um, np.float64).reshape(-1, 2)
         if not self.stretches:
             return Located(np.full(len(points), np.nan), np.zeros(len(points), bool))
-        depth, beside = self.seek(points)
-        return Located(depth, np.concatenate([s.excluded for s in self.stretches])[beside])
+        return Located(self.signed_distance(points), self.excluded_at(points))
 
-    def seek(self, points: Points) -> tuple[Floats, npt.NDArray[np.int64]]:
-        """Signed distance of points, and the vertex whose smooth course is nearest to each.
-
-        Neither depends on what is excluded.
-        """
+    def signed_distance(self, points: Points) -> Floats:
+        """Signed distance of (n, 2) points to the line, there being one."""
         vertices, normals, tree = self._index
         nearest = np.asarray(tree.query(points)[1], np.int64)
         offset = points - vertices[nearest]
         side = np.where((offset * normals[nearest]).sum(axis=1) >= 0, 1.0, -1.0)
-        beside = np.asarray(self._course_index.query(points)[1], np.int64)
-        return cast(Floats, side * self._distance(points, nearest)), beside
+        return cast(Floats, side * self._distance(points, nearest))
+
+    def beside(self, points: Points) -> npt.NDArray[np.int64]:
+        """Number of the vertex whose smooth course is nearest to each of (n, 2) points."""
+        return np.asarray(self._course_index.query(points)[1], np.int64)
 
     def excluded_at(self, points_um: Points) -> Mask:
         """Whether (n, 2) points in um lie over or under junction that is not measured."""
@@ -178,7 +177,7 @@ class Junction:
         if not self.stretches:
             return np.zeros(len(points), np.bool_)
         excluded = np.concatenate([s.excluded for s in self.stretches])
-        return cast(Mask, excluded[self._course_index.query(points)[1]])
+        return cast(Mask, excluded[self.beside(points)])
 
     def _distance(self, points: Points, nearest: npt.NDArray[np.int64]) -> Floats:
         """Distance to the two segments that meet at each point's nearest vertex."""

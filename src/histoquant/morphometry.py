@@ -145,7 +145,6 @@ def _epidermis_areas(compartments: Compartments, junction: Junction) -> tuple[fl
     """Viable epidermis over measured and over excluded junction, in um2."""
     if not junction.stretches:
         return float("nan"), 0.0
-    pixels = np.argwhere(compartments.labels == EPIDERMIS).astype(np.float64)
-    excluded = junction.excluded_at((pixels + 0.5) * compartments.mpp)
+    excluded = junction.excluded_at(compartments.centres_um(EPIDERMIS))
     pixel_um2 = compartments.mpp**2
     return float((~excluded).sum()) * pixel_um2, float(excluded.sum()) * pixel_um2

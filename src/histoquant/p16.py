@@ -271,8 +271,8 @@ def _areas(
     kept = np.ones(len(points), np.bool_)
     if left_out is not None:
         kept = ~left_out[rows * stride, columns * stride]
-        out = (compartments.labels == EPIDERMIS) & left_out
-        epidermis -= float(out.sum()) * compartments.mpp**2 / 1e6
+        out = np.count_nonzero(compartments.labels[left_out] == EPIDERMIS)
+        epidermis -= float(out) * compartments.mpp**2 / 1e6
     return {
         "epidermis_area_mm2": epidermis,
         "papillary_area_mm2": float((papillary & ~located.excluded & kept).sum()) * cell,

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -55,19 +56,51 @@ class LastingJunction(Junction):
     Attributes
     ----------
     memory
-        Digest of points -> what `seek` found; shared by junctions with the same lines.
+        What was asked -> what was found; none of it depends on what is excluded, so that
+        junctions with the same lines share it.
     """
 
-    memory: dict[bytes, tuple[Points, npt.NDArray[np.int64]]] = field(default_factory=dict)
+    memory: dict[tuple[str, bytes], npt.NDArray[Any]] = field(default_factory=dict)
 
-    def seek(self, points: Points) -> tuple[Points, npt.NDArray[np.int64]]:
-        """As `Junction.seek`."""
+    def signed_distance(self, points: Points) -> Points:
+        """As `Junction.signed_distance`."""
+        return self._remembered("distance", points, super().signed_distance)
+
+    def beside(self, points: Points) -> npt.NDArray[np.int64]:
+        """As `Junction.beside`."""
+        return self._remembered("beside", points, super().beside)
+
+    def _remembered(
+        self, what: str, points: Points, ask: Callable[[Points], npt.NDArray[Any]]
+    ) -> npt.NDArray[Any]:
         if len(points) < _FEW:
-            return super().seek(points)
-        key = hashlib.blake2b(np.ascontiguousarray(points).tobytes(), digest_size=16).digest()
-        if key not in self.memory:
-            self.memory[key] = super().seek(points)
-        return self.memory[key]
+            return ask(points)
+        digest = hashlib.blake2b(np.ascontiguousarray(points).tobytes(), digest_size=16).digest()
+        if (what, digest) not in self.memory:
+            self.memory[what, digest] = ask(points)
+        return self.memory[what, digest]
+
+
+@dataclass(frozen=True, eq=False)
+class LastingCompartments(Compartments):
+    """Compartments that remember their areas and pixels; they never change."""
+
+    @cached_property
+    def _known(self) -> dict[tuple[int, ...], Any]:
+        return {}
+
+    def area_mm2(self, *codes: int) -> float:
+        """As `Compartments.area_mm2`."""
+        if codes not in self._known:
+            self._known[codes] = super().area_mm2(*codes)
+        return float(self._known[codes])
+
+    def centres_um(self, code: int) -> Points:
+        """As `Compartments.centres_um`."""
+        key = (-1, code)
+        if key not in self._known:
+            self._known[key] = super().centres_um(code)
+        return np.asarray(self._known[key])
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,8 +144,9 @@ class Geometry:
 
 def as_measured(compartments: Compartments, junction: Junction) -> Geometry:
     """The geometry before any edit."""
+    own = {f.name: getattr(compartments, f.name) for f in fields(compartments)}
     lasting = LastingJunction(junction.stretches, junction.reason)
-    return Geometry(compartments, lasting, lines.as_pieces(junction))
+    return Geometry(LastingCompartments(**own), lasting, lines.as_pieces(junction))
 
 
 def edited(base: Geometry, edits: Iterable[Numbered], settings: Settings) -> Geometry:

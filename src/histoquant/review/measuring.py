@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from histoquant import tables
-from histoquant.anatomy import ADNEXA, BACKGROUND, EPIDERMIS
+from histoquant.anatomy import ADNEXA, EPIDERMIS
 from histoquant.collagen7 import PROFILE_COLUMNS, missing_collagen7, summarise_collagen7
 from histoquant.errors import ReviewError
 from histoquant.morphometry import junction_bins, measure_morphometry
@@ -35,7 +35,6 @@ from histoquant.review.edits import AddNote, Edit, SetVerdict
 from histoquant.review.geometry import GEOMETRIC, Geometry, as_measured, edited
 from histoquant.review.marks import MATCH_UM, NOT_A_NUCLEUS, Finder, Marks, Rows, marks_of
 from histoquant.settings import Settings
-from histoquant.stains import MARKERS
 
 Numbered = tuple[int, Edit]
 Figures = tuple[dict[str, object], dict[str, str]]
@@ -112,9 +111,7 @@ class EditedSlide:
     @property
     def has_marker(self) -> bool:
         """Whether nuclei or bins can be positive."""
-        stains = cast(dict[str, Any], self.automatic.provenance.get("stains", {}))
-        names = stains.get("names", ("", "dab"))
-        return names[1] in MARKERS
+        return not tables.is_missing(self.automatic.summary.get("positive_threshold_od"))
 
     @property
     def mpp(self) -> float:
@@ -272,9 +269,11 @@ class _Shape:
     def _excluded_um2(self, left_out: npt.NDArray[np.bool_]) -> float:
         """Tissue in regions that is not excluded already, as adnexa or beside the junction."""
         compartments = self.geometry.compartments
-        labels = np.where(left_out, compartments.labels, BACKGROUND)
-        epidermis = np.argwhere(labels == EPIDERMIS)
-        centres = (epidermis.astype(np.float64) + 0.5) * compartments.mpp
+        rows, columns = np.nonzero(left_out)
+        labels = compartments.labels[rows, columns]
+        own = labels == EPIDERMIS
+        pixels = np.column_stack([rows[own], columns[own]]).astype(np.float64)
+        centres = (pixels + 0.5) * compartments.mpp
         counted = int(self.geometry.junction.locate(centres).excluded.sum())
         out = np.count_nonzero(labels) - np.count_nonzero(labels == ADNEXA) - counted
         return float(out) * compartments.mpp**2
