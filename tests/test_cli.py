@@ -334,7 +334,7 @@ def test_study_from_plan_to_report(measured: Path) -> None:
 
 def test_study_without_a_plan_warns(measured: Path) -> None:
     result = _study(measured, "--design", measured / "design.csv")
-    assert result.exit_code == 0
+    assert result.exit_code == 0, result.stderr
     assert "warning: no plan was given" in result.stderr
 
 
@@ -342,10 +342,15 @@ def test_study_plans_the_next_one(measured: Path) -> None:
     result = _study(
         measured, "--design", measured / "design.csv", "--power",
         "--outcome", "p16:positive_percent", "--effect", 0.9, "--drop-out", 0.5,
+        "--curve", measured / "power.csv",
     )  # fmt: skip
     assert result.exit_code == 0, result.stderr
     assert "To find a ratio of 0.900 with 80 % power" in result.stdout
     assert "50 % of them lost" in result.stdout
+    curve = pd.read_csv(measured / "power.csv")
+    assert set(curve["marker"] + ":" + curve["outcome"]) == {"p16:positive_percent"}
+    for _, own in curve.groupby("spread"):
+        assert own["power"].iloc[-1] > max(0.8, own["power"].iloc[0])
     assert not (measured / "out" / "study").exists()
 
 

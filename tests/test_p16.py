@@ -249,13 +249,6 @@ def test_ki67_crop_agrees_with_its_published_counts(whole: pd.DataFrame) -> None
     assert whole["area_um2"].between(12, 400).all()
 
 
-@pytest.mark.parametrize(("block_px", "workers"), [(256, 2), (500, 1), (1024, 2)])
-def test_tiling_never_shows(
-    model: StainModel, whole: pd.DataFrame, block_px: int, workers: int
-) -> None:
-    pd.testing.assert_frame_equal(ki67(model, block_px, workers), whole, check_exact=True)
-
-
 def test_keep_drops_nuclei_outside_tissue(model: StainModel, whole: pd.DataFrame) -> None:
     with open_slide(KI67) as slide:
         blocks = plan_blocks(slide.grid_shape(0.5), 4096)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,6 @@ import pandas as pd
 import pytest
 
 from histoquant.study.adequacy import (
-    COLUMNS,
     adequacy_rows,
     adequacy_sentence,
     positive_per_mm,
@@ -19,8 +19,11 @@ from histoquant.study.adequacy import (
     sampling_share,
     section_runs,
 )
+from histoquant.study.analyse import Material, analyse
 from histoquant.study.arc import FEWEST_BINS, Adequacy, Floats, Width, along_arc, block_length
+from histoquant.study.columns import ADEQUACY, table_csv
 from histoquant.study.pairs import make_pairs
+from histoquant.study.plan import Plan
 from histoquant.study.sections import Section
 from study_cohort import LEFT, RIGHT, markers, outcome, write_design
 
@@ -250,8 +253,15 @@ def test_rows_give_every_length_and_the_median_of_the_samples() -> None:
         ("P2", LEFT, "v"): Adequacy(math.nan, reason="no bin of junction is measured"),
     }
     rows = adequacy_rows(found)
-    assert all(set(row) <= set(COLUMNS) for row in rows)
-    assert [row.get("length_mm") for row in rows] == [1, 2, 1, 3, None, 1]
+    assert all(set(row) <= {c.name for c in ADEQUACY} for row in rows)
+    assert [row.get("length_mm") for row in rows] == [
+        1,
+        2,
+        1,
+        3,
+        pytest.approx(math.nan, nan_ok=True),
+        1,
+    ]
     assert rows[4]["reason"] == "no bin of junction is measured"
     assert (rows[-1]["person"], rows[-1]["relative_width"]) == ("median of samples", 9)
     text = adequacy_sentence(found)
@@ -263,3 +273,31 @@ def test_fewest_bins_is_enough() -> None:
     values = np.random.default_rng(1).normal(5, 1, FEWEST_BINS)
     assert len(along_arc([values], draws=99).widths) == 1
     assert along_arc([values[1:]]).widths == ()
+
+
+def test_the_table_of_a_study_has_a_line_per_sample_and_length(tmp_path: Path) -> None:
+    people = ["P1", "P2", "P3"]
+    design = write_design(tmp_path / "design.csv", people)
+    slides = [
+        section(person, site, bins(arc(seed, 300, 0.3, 5.0)), integrated_od_um_mean=5.0)
+        for seed, (person, site) in enumerate((p, s) for p in people for s in (LEFT, RIGHT))
+    ]
+    table = markers([(s.person, s.site, "month_8", 5.0) for s in slides], OD.name, "col7")
+    found = analyse(Material(design, table, Plan(), None, slides), OD, lead=True)
+    text = table_csv("adequacy.csv", found.adequacy_rows)
+    rows = pd.read_csv(io.StringIO(text))
+    assert list(rows.columns) == [c.name for c in ADEQUACY]
+    own = rows[rows["person"] == "P2"]
+    assert own["measured_mm"].eq(3.0).all()
+    assert set(own["length_mm"]) == {0.5, 1, 2, 3, 4, 8}
+    for _, one in own.sort_values("length_mm").groupby("site"):
+        assert one["relative_width"].is_monotonic_decreasing
+    assert rows.loc[rows["person"] == "median of samples", "length_mm"].to_list() == [
+        0.5,
+        1,
+        2,
+        4,
+        8,
+    ]
+    other = analyse(Material(design, table, Plan(), None, slides), OD, lead=False)
+    assert other.adequacy_rows == []

@@ -13,8 +13,17 @@ import pytest
 from scipy import stats
 
 from histoquant.study import mixed
-from histoquant.study.mixed import mixed_contrast, on_scale, person_contrasts, sample_table
-from study_cohort import markers, outcome, write_design
+from histoquant.study.analyse import Material, analyse
+from histoquant.study.mixed import (
+    mixed_contrast,
+    on_scale,
+    person_contrasts,
+    sample_table,
+    section_table,
+)
+from histoquant.study.plan import Plan
+from histoquant.study.sections import Section
+from study_cohort import LEFT, RIGHT, markers, outcome, write_design
 
 SUMMARY = "person-level summary"
 
@@ -190,3 +199,59 @@ def test_samples_of_all_visits_become_a_table(tmp_path: Path) -> None:
 def test_a_table_without_its_columns_is_refused() -> None:
     with pytest.raises(ValueError, match="lacks"):
         mixed_contrast(pd.DataFrame({"person": ["P1"]}))
+
+
+def slide_of(person: str, site: str, value: float | None, marker: str = "p16") -> Section:
+    return Section(
+        slide_id=f"{person}{site}", marker=marker, person=person, site=site, visit="month_8",
+        batch="", summary={"positive_percent": value}, settings={}, nuclei=pd.DataFrame,
+        junction=pd.DataFrame,
+    )  # fmt: skip
+
+
+def test_sections_become_rows_of_their_own(tmp_path: Path) -> None:
+    design = write_design(tmp_path / "design.csv", ["P1", "P2"])
+    slides = [
+        slide_of("P1", LEFT, 2.0), slide_of("P1", LEFT, 4.0), slide_of("P1", RIGHT, 8.0),
+        slide_of("P2", LEFT, 1.0), slide_of("P2", RIGHT, None), slide_of("P9", LEFT, 1.0),
+        slide_of("P2", RIGHT, 3.0, marker="col7"),
+    ]  # fmt: skip
+    table, scale = section_table(design, slides, outcome("p16:positive_percent"))
+    assert scale == "log"
+    rows = list(table.itertuples(index=False, name=None))
+    assert rows == [
+        ("P1", LEFT, "month_8", True, math.log(2)),
+        ("P1", LEFT, "month_8", True, math.log(4)),
+        ("P1", RIGHT, "month_8", False, math.log(8)),
+        ("P2", LEFT, "month_8", False, 0.0),
+    ]
+
+
+def test_repeated_sections_are_modelled_as_sections(tmp_path: Path) -> None:
+    """Three sections a hand: the model's P is that of the people's means, not of 3 n rows."""
+    people = [f"P{i}" for i in range(8)]
+    design = write_design(tmp_path / "design.csv", people)
+    rng = np.random.default_rng(4)
+    slides, samples = [], []
+    for i, person in enumerate(people):
+        own_level = rng.normal(3, 0.5)
+        for site in (LEFT, RIGHT):
+            treated = (site == LEFT) == (i % 2 == 0)
+            hand = rng.normal(-0.3 * treated, 0.3)
+            values = np.exp(own_level + hand + rng.normal(0, 0.15, 3))
+            slides += [slide_of(person, site, float(v)) for v in values]
+            samples.append((person, site, "month_8", float(values.mean())))
+        slides.append(slide_of(person, LEFT, None))
+    table = markers(samples, "positive_percent")
+    own = outcome("p16:positive_percent")
+    material = Material(design, table, Plan(), None, slides)
+    (text,) = (t for t in analyse(material, own, lead=True).more if "over all" in t)
+    assert text.startswith("over all 48 sections, by mixed model: 0.")
+    assert text.endswith("8 people")
+    frame, _ = section_table(design, slides, own)
+    means = frame.groupby(["person", "treated"])["value"].mean().unstack()
+    p = stats.ttest_rel(means[True], means[False]).pvalue
+    assert f"P = {p:.2g}" in text
+    single = list({(s.person, s.site): s for s in slides[:-1]}.values())
+    once = Material(design, table, Plan(), None, single)
+    assert not any("over all" in t for t in analyse(once, own, lead=True).more)

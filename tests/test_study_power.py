@@ -11,7 +11,8 @@ from scipy import stats
 from statsmodels.stats.power import TTestPower
 
 from histoquant.errors import StudyError
-from histoquant.study.power import COLUMNS, LARGEST, Question, power_curve, power_from_pilot
+from histoquant.study.columns import POWER
+from histoquant.study.power import LARGEST, Question, power_curve, power_from_pilot
 
 THEORY = TTestPower()
 
@@ -119,7 +120,7 @@ def test_sentences_say_what_a_reader_needs() -> None:
     treated, placebo = pilot(2)
     assert own.question.effect == pytest.approx(stats.gmean(treated / placebo))
     rows = found.curves[0].rows()
-    assert all(set(row) | {"marker", "outcome"} == set(COLUMNS) for row in rows)
+    assert all(set(row) | {"marker", "outcome"} == {c.name for c in POWER} for row in rows)
 
 
 def test_effects_too_small_to_find_are_said_and_not_simulated() -> None:

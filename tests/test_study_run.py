@@ -34,8 +34,8 @@ REVERSAL = [
     "outcome", "treated_change", "placebo_change", "difference_in_differences", "did_low",
     "did_high", "p", "reading",
 ]  # fmt: skip
-FILES = {"contrasts.csv", "flow.csv", "missing.csv", "sensitivity.csv", "columns.json",
-         "section.html", "study.html", "study.json"}  # fmt: skip
+FILES = {"contrasts.csv", "flow.csv", "missing.csv", "sensitivity.csv", "adequacy.csv",
+         "columns.json", "section.html", "study.html", "study.json"}  # fmt: skip
 SITES = ("left_hand", "right_hand")
 PLAN = """
 primary = ["p16:positive_percent"]
@@ -537,10 +537,10 @@ def test_a_directory_without_tables_says_what_to_do(tmp_path: Path) -> None:
 def test_the_next_study_is_planned_from_the_primary_outcome(tmp_path: Path) -> None:
     results = write_study(tmp_path, 20, model_trial)
     asked = Question(effect=0.8, n_simulations=400)
-    found = plan_next(results, tmp_path / "design.csv", tmp_path / "plan.toml", "", asked)
+    found, _ = plan_next(results, tmp_path / "design.csv", tmp_path / "plan.toml", "", asked)
     assert found.n_pilot == 8
     lossy = Question(effect=0.8, drop_out=0.5, n_simulations=400)
-    worse = plan_next(results, tmp_path / "design.csv", None, "p16:positive_percent", lossy)
+    worse, _ = plan_next(results, tmp_path / "design.csv", None, "p16:positive_percent", lossy)
     sizes = [curve.smallest for study in (found, worse) for curve in study.curves[:1]]
     assert None not in sizes
     assert sizes[1] > 1.5 * sizes[0]  # type: ignore[operator]

@@ -35,6 +35,9 @@ EffectOption = Annotated[
 LossOption = Annotated[
     float, typer.Option("--drop-out", min=0, max=0.99, help="With --power: share expected lost.")
 ]
+CurveOption = Annotated[
+    Path | None, typer.Option("--curve", help="With --power: write power against size as CSV.")
+]
 TargetOption = Annotated[
     float, typer.Option("--target", min=0.01, max=0.999, help="With --power: power wanted.")
 ]
@@ -51,6 +54,7 @@ def study(
     effect: EffectOption = None,
     drop_out: LossOption = 0.0,
     target: TargetOption = 0.8,
+    curve: CurveOption = None,
 ) -> None:
     """Compare the treated with the placebo site of each person; write DIR/study and the report.
 
@@ -69,7 +73,7 @@ def study(
         from histoquant.study.power import Question
 
         question = Question(effect=effect, drop_out=drop_out, target=target)
-        _power(directory, design, plan, outcome, question)
+        _power(directory, design, plan, outcome, question, curve)
         return
     _analyse(directory, design, plan)
 
@@ -121,12 +125,23 @@ def _lock(directory: Path, plan: Path | None, why: str) -> None:
 
 
 def _power(
-    directory: Path, design: Path, plan: Path | None, outcome: str, question: Question
+    directory: Path,
+    design: Path,
+    plan: Path | None,
+    outcome: str,
+    question: Question,
+    curve: Path | None,
 ) -> None:
+    from histoquant import atomic
+    from histoquant.study.columns import power_csv
     from histoquant.study.run import plan_next
 
-    found = plan_next(directory, design, plan, outcome, question)
+    found, chosen = plan_next(directory, design, plan, outcome, question)
     for sentence in found.sentences:
         typer.echo(sentence)
     if found.reason:
         raise StudyError("no size can be simulated from this pilot")
+    if curve:
+        who = {"marker": chosen.marker, "outcome": chosen.name}
+        atomic.write_text(curve, power_csv(who | row for row in found.rows()))
+        typer.echo(str(curve))

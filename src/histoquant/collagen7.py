@@ -20,9 +20,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from histoquant.junction import Junction, Stretch
+from histoquant.planes import PlaneModel
 from histoquant.polyline import sample
 from histoquant.settings import Collagen7Settings
-from histoquant.stains import StainModel, optical_density, unmix
 
 if TYPE_CHECKING:
     from histoquant.slides import Slide
@@ -66,7 +66,7 @@ class Straightened:
 
 
 def straighten(
-    slide: Slide, model: StainModel, junction: Junction, settings: Collagen7Settings, max_od: float
+    slide: Slide, model: PlaneModel, junction: Junction, settings: Collagen7Settings, max_od: float
 ) -> Straightened:
     """Sample DAB along the normals of the junction, only where the band lies.
 
@@ -127,9 +127,21 @@ def measure_collagen7(
             _measure_profile(straightened, _samples_of(straightened, row), settings)
             for row in bins.itertuples()
         ],
-        columns=list(_PROFILE_COLUMNS),
-    ).astype(_PROFILE_COLUMNS)
-    table = pd.concat([bins.reset_index(drop=True), profiles], axis=1)
+        columns=list(PROFILE_COLUMNS),
+    ).astype(PROFILE_COLUMNS)
+    return summarise_collagen7(pd.concat([bins.reset_index(drop=True), profiles], axis=1), settings)
+
+
+def summarise_collagen7(
+    table: pd.DataFrame, settings: Collagen7Settings
+) -> tuple[pd.DataFrame, dict[str, object], dict[str, str]]:
+    """Figures of a slide from its bins and their profiles: what follows an exclusion of bins.
+
+    Returns
+    -------
+    As `measure_collagen7`; a bin without a profile is excluded.
+    """
+    table = table.copy()
     lost = table["peak_od"].isna() & ~table["excluded"]
     table.loc[lost, "exclusion_reason"] = "no free normals: the junction folds back on itself"
     table["excluded"] |= lost
@@ -141,14 +153,14 @@ def missing_collagen7(bins: pd.DataFrame, why: str) -> tuple[
 ]:  # fmt: skip
     """Tables and figures of a slide that has no collagen VII measurement, with the reason."""
     profiles = pd.DataFrame(
-        {name: pd.Series(np.nan, index=bins.index, dtype=float) for name in _PROFILE_COLUMNS}
+        {name: pd.Series(np.nan, index=bins.index, dtype=float) for name in PROFILE_COLUMNS}
     )
     profiles["positive"] = pd.array([pd.NA] * len(bins), dtype="boolean")
     summary: dict[str, object] = dict.fromkeys(_SUMMARY, float("nan"))
     return pd.concat([bins, profiles], axis=1), summary, dict.fromkeys(_SUMMARY, why)
 
 
-_PROFILE_COLUMNS = {
+PROFILE_COLUMNS = {
     "depth_peak_um": float,
     "peak_od": float,
     "integrated_od_um": float,
@@ -185,15 +197,14 @@ def _chunks(stretch: Stretch, step: float) -> Iterator[tuple[Floats, Floats, Flo
 
 
 def _sample(
-    slide: Slide, model: StainModel, where: Floats, mpp: float, max_od: float
+    slide: Slide, model: PlaneModel, where: Floats, mpp: float, max_od: float
 ) -> tuple[FloatArray, FloatArray, npt.NDArray[np.bool_]]:
     """DAB, hematoxylin and saturation at points (arc, depth, 2) in um."""
     low = np.floor(where.reshape(-1, 2).min(axis=0) / mpp).astype(int) - 2
     high = np.ceil(where.reshape(-1, 2).max(axis=0) / mpp).astype(int) + 2
     rgb = slide.read(mpp, int(low[0]), int(low[1]), *(int(n) for n in high - low))
-    od = optical_density(rgb, model.white)
-    saturated = (od >= max_od).any(axis=-1).astype(np.float32)
-    stains = unmix(np.minimum(od, np.float32(max_od)), model)
+    planes = model.planes(rgb, max_od)
+    stains, saturated = planes.stains, planes.saturated.astype(np.float32)
     dab, hematoxylin, full = (
         sample(np.ascontiguousarray(image), where - low * mpp, mpp).astype(np.float32)
         for image in (stains[..., 1], stains[..., 0], saturated)

@@ -81,6 +81,59 @@ class StainSettings(Group):
         return self
 
 
+class FluorescenceSettings(Group):
+    """Slides whose stains shine: which channel is what, and when it is positive."""
+
+    nuclear: str | int = Field(
+        "",
+        description="Channel of the nuclear stain: its name, a part of it that no other channel "
+        "has, or its number from 0. Unset: the one named DAPI, Hoechst or like another dye of DNA.",
+    )
+    marker: str | int = Field(
+        "",
+        description="Channel of the marker, likewise. Unset: the other one, where there are two.",
+    )
+    full_scale: float | None = Field(
+        None,
+        gt=0,
+        description="Greatest grey level of the camera, from which a pixel counts as saturated. "
+        "Unset: that of the file's type, or 1023, 4095 or 16383 where brightest pixels pile up.",
+    )
+    col7_threshold: float | None = Field(
+        None,
+        gt=0,
+        description="A bin of the junction is positive when its peak reaches this many grey levels "
+        "above background. Unset: line_share of the slide's own line, and at least noise_factor "
+        "times its noise; set it where slides are to be compared.",
+    )
+    line_share: float = Field(
+        0.25,
+        gt=0,
+        lt=1,
+        description="Share of the slide's own line (the 75th percentile of the bins' peaks) that "
+        "a bin's peak must reach. Bright field: 0.1 OD of some 0.4 after optics.",
+    )
+    noise_factor: float = Field(
+        5.0,
+        gt=0,
+        description="Standard deviations of noise that a line, or a nucleus over the negative "
+        "ones, must stand out by where no threshold is set.",
+    )
+    p16_thresholds: tuple[float, float, float] | None = Field(
+        None,
+        description="Mean nuclear grey levels above background from which a nucleus is 1+, 2+, "
+        "3+. Unset: from the negative control where p16.threshold_source says so, else from the "
+        "slide's own negative nuclei.",
+    )
+
+    @model_validator(mode="after")
+    def _thresholds_rise(self) -> Self:
+        values = self.p16_thresholds
+        if values is not None and not 0 < values[0] < values[1] < values[2]:
+            raise ValueError(f"p16_thresholds must rise from above 0, found {values}")
+        return self
+
+
 class TissueSettings(Group):
     """Telling tissue from glass, on the overview."""
 
@@ -278,7 +331,63 @@ class Collagen7Settings(Group):
         return self
 
 
+class QualitySettings(Group):
+    """What is not fit to be measured, and when a slide is to be looked at or refused."""
+
+    artefacts: bool = Field(
+        True,
+        description="Whether folds, pen, debris, bubbles, blood, edges of the coverslip and blur "
+        "are looked for and left out. The verdict on the slide is given either way.",
+    )
+    fold_factor: float = Field(
+        1.6,
+        gt=1,
+        description="A fold is at least this many times as dense in counterstain as the epidermis "
+        "of the same slide: tissue on tissue doubles it.",
+    )
+    blur_ratio: float = Field(
+        0.6,
+        gt=0,
+        lt=1,
+        description="A region is out of focus where its finest contrast, relative to the coarser, "
+        "is less than this part of what is usual on the slide.",
+    )
+    min_blur_mm2: float = Field(
+        0.01, gt=0, description="Smaller regions out of focus are not left out (mm2)."
+    )
+    review_percent: float = Field(
+        10.0,
+        gt=0,
+        le=100,
+        description="Tissue in artefacts (%) from which a slide is to be reviewed.",
+    )
+    reject_percent: float = Field(
+        50.0, gt=0, le=100, description="Tissue in artefacts (%) from which a slide is rejected."
+    )
+    review_focus: float = Field(
+        0.1,
+        ge=0,
+        description="Focus score below which a slide is to be reviewed (see focus_score).",
+    )
+    reject_focus: float = Field(
+        0.04, ge=0, description="Focus score below which a slide is rejected."
+    )
+    review_length_mm: float = Field(
+        0.5,
+        ge=0,
+        description="Measured junction (mm) below which a slide is to be reviewed: half a mm holds "
+        "some ten rete ridges.",
+    )
+    review_saturated_percent: float = Field(
+        5.0,
+        gt=0,
+        le=100,
+        description="Saturated tissue (%) from which a slide is to be reviewed: its densities are "
+        "too low.",
+    )
+
+
 class ComputeSettings(Group):
     """How the work is cut. No value here changes a result."""
 
-    block_px: int = Field(1024, ge=128, le=16384, description="Side of a block (analysis pixels).")
+    block_px: int = Field(2048, ge=128, le=16384, description="Side of a block (analysis pixels).")

@@ -24,11 +24,13 @@ from histoquant.setting_groups import (
     AnatomySettings,
     Collagen7Settings,
     ComputeSettings,
+    FluorescenceSettings,
     Group,
     JunctionSettings,
     Marker,
     NucleiSettings,
     P16Settings,
+    QualitySettings,
     SlideSettings,
     StainSettings,
     TissueSettings,
@@ -39,11 +41,13 @@ __all__ = [
     "BatchSettings",
     "Collagen7Settings",
     "ComputeSettings",
+    "FluorescenceSettings",
     "JunctionSettings",
     "MARKERS",
     "Marker",
     "NucleiSettings",
     "P16Settings",
+    "QualitySettings",
     "Settings",
     "SlideSettings",
     "SlurmSettings",
@@ -62,12 +66,14 @@ class Settings(Group):
 
     slides: SlideSettings = SlideSettings()
     stains: StainSettings = StainSettings()
+    fluorescence: FluorescenceSettings = FluorescenceSettings()
     tissue: TissueSettings = TissueSettings()
     anatomy: AnatomySettings = AnatomySettings()
     junction: JunctionSettings = JunctionSettings()
     nuclei: NucleiSettings = NucleiSettings()
     p16: P16Settings = P16Settings()
     collagen7: Collagen7Settings = Collagen7Settings()
+    quality: QualitySettings = QualitySettings()
     compute: ComputeSettings = ComputeSettings()
     batch: BatchSettings = BatchSettings()
     slurm: SlurmSettings = SlurmSettings()

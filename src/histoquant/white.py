@@ -15,11 +15,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from histoquant.errors import StainError
+from histoquant.errors import DarkFieldError
 
 FloatArray = npt.NDArray[np.float32]
 RgbArray = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
+_WHOLE = (slice(None), slice(None))
 Triple = tuple[float, float, float]
 Coefficients = tuple[Triple, ...]
 
@@ -27,6 +28,7 @@ _FLAT_SD = 2.5  # grey levels; camera noise on glass lies near 1
 _GLASS_RANGE = 14.0  # grey levels below the brightest flat pixels that still are glass
 _MIN_GLASS_FRACTION = 0.005
 _DARK_FIELD = 90.0  # grey level; no bright-field scanner exposes glass this low
+_BLACK = 25.0  # grey level of the brightest channel; a quarter of a bright field is never so dark
 _UNEVEN_PERCENT = 3.0  # 0.013 OD, below what the least OD of tissue allows for
 _FIELD_STEP = 4.0  # grey levels off the field that still are glass
 _FIELD_ROUNDS = 12
@@ -102,17 +104,21 @@ def measure_white(overview: RgbArray, known: npt.NDArray[np.bool_] | None = None
 
     Raises
     ------
-    StainError
-        When even the brightest pixels are dark: a fluorescence slide, or no light.
+    DarkFieldError
+        When even the brightest pixels are dark, or a quarter of all is black: a fluorescence
+        slide, or no light.
     """
     seen = overview[known] if known is not None and known.any() else overview.reshape(-1, 3)
     brightest = np.percentile(seen, 99, axis=0)
-    if brightest.min() < _DARK_FIELD:
+    if brightest.min() < _DARK_FIELD or np.percentile(seen.max(axis=1), 25) < _BLACK:
         levels = ", ".join(f"{level:.0f}" for level in brightest)
-        raise StainError(
+        raise DarkFieldError(
             f"the brightest pixels are at grey levels ({levels}): this looks like fluorescence, "
-            "not a bright-field stain; optical density has no meaning here. If it is bright "
-            "field, set stains.white."
+            "not a bright-field stain; optical density has no meaning here. If the file holds one "
+            "stain of several, give the file with the nuclear stain, too (--nuclear-slide, or the "
+            "manifest's column nuclear_slide). If all stains are in it as colours, name them: "
+            'fluorescence.nuclear = "blue" and fluorescence.marker. If it is bright field, set '
+            "stains.white."
         )
     unknown = np.zeros(overview.shape[:2], np.bool_) if known is None else ~known
     painted = (overview == 255).all(axis=-1) | unknown
@@ -135,7 +141,9 @@ def measure_white(overview: RgbArray, known: npt.NDArray[np.bool_] | None = None
     return WhiteLevel(values, float(grown.mean()), "glass", coefficients, percent)
 
 
-def white_field(white: WhiteLevel, shape: tuple[int, int]) -> FloatArray:
+def white_field(
+    white: WhiteLevel, shape: tuple[int, int], window: tuple[slice, slice] = _WHOLE
+) -> FloatArray:
     """Grey levels of unstained light everywhere on a picture of the whole slide.
 
     Parameters
@@ -144,14 +152,17 @@ def white_field(white: WhiteLevel, shape: tuple[int, int]) -> FloatArray:
         Of the slide; even light gives the same value everywhere.
     shape
         Rows and columns of the picture.
+    window
+        Rows and columns of the part that is wanted; all of it by default.
 
     Returns
     -------
-    float32 (h, w, 3).
+    float32 (h, w, 3), the size of the window.
     """
     if not white.field:
-        return np.broadcast_to(np.asarray(white.values, np.float32), (*shape, 3))
-    return _evaluate(np.asarray(white.field), shape)
+        rows, columns = (len(range(n)[part]) for n, part in zip(shape, window, strict=True))
+        return np.broadcast_to(np.asarray(white.values, np.float32), (rows, columns, 3))
+    return _evaluate(np.asarray(white.field), shape, window)
 
 
 def triple(values: npt.NDArray[np.floating]) -> Triple:
@@ -223,11 +234,16 @@ def _fit(mean: FloatArray, glass: Mask) -> npt.NDArray[np.float64]:
     return np.asarray(np.round(solution, 4), np.float64)
 
 
-def _evaluate(field: npt.NDArray[np.float64], shape: tuple[int, ...]) -> FloatArray:
-    y, x = _unit_axes(shape)
-    lit = np.zeros((*shape[:2], 3), np.float32)
+def _evaluate(
+    field: npt.NDArray[np.float64],
+    shape: tuple[int, ...],
+    window: tuple[slice, slice] = _WHOLE,
+) -> FloatArray:
+    y, x = (axis[part] for axis, part in zip(_unit_axes(shape), window, strict=True))
+    size = (len(y), len(x))
+    lit = np.zeros((*size, 3), np.float32)
     for term, coefficients in zip(_terms(y[:, None], x[None, :]), field, strict=True):
-        lit += (term * np.ones(shape[:2]))[..., None].astype(np.float32) * coefficients.astype(
+        lit += (term * np.ones(size))[..., None].astype(np.float32) * coefficients.astype(
             np.float32
         )
     return np.clip(lit, 1, 255)

@@ -4,7 +4,8 @@ A slide of one file is identified by the SHA-256 of the file. One of several fil
 DICOM, an OME-Zarr, an MRXS or VMS file and what belongs to it) is identified by the SHA-256 of
 one line for each file, ``<SHA-256 of the file> <its name>``, sorted by name. Names are relative
 to the slide's folder, with ``/``; an MRXS or VMS file itself goes by no name, so that renaming a
-slide does not make it another one.
+slide does not make it another one. A fluorescence slide of two files, a stain each, is identified
+by the SHA-256 of two such lines, in which the files go by ``marker`` and ``nuclear``.
 """
 
 from __future__ import annotations
@@ -20,14 +21,23 @@ _VMS_GROUPS = (b"[Virtual Microscope Specimen]", b"[Uncompressed Virtual Microsc
 _LARGEST_INI = 64 * 2**10
 
 
-def fingerprint(path: Path | str) -> str:
+def fingerprint(path: Path | str, nuclear: Path | str | None = None) -> str:
     """Hash the content of a slide: SHA-256, hexadecimal. Every byte of it is read.
+
+    Parameters
+    ----------
+    path
+        The slide.
+    nuclear
+        The file with the nuclear stain, where each stain of the slide is a file of its own.
 
     Raises
     ------
     SlideError
         When a file of the slide is missing or cannot be read.
     """
+    if nuclear is not None:
+        return _combined({"nuclear": fingerprint(nuclear), "marker": fingerprint(path)})
     if isinstance(path, str):
         from histoquant.slides.omezarr import content_hashes
 

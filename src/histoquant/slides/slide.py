@@ -16,6 +16,7 @@ from histoquant.slides.coverage import outside, percent_inside
 from histoquant.slides.describe import describe
 from histoquant.slides.fingerprint import file_stamps, fingerprint
 from histoquant.slides.grid import Grid
+from histoquant.slides.pair import ChannelSource, PairSource
 from histoquant.slides.readers import is_url, open_source
 from histoquant.slides.reading import grid_at, is_brightfield, read_window
 from histoquant.slides.scale import Scale, resolve_scale
@@ -34,6 +35,7 @@ def open_slide(
     mpp: float | None = None,
     require_scale: bool = True,
     on_damage: OnDamage = "error",
+    nuclear: str | os.PathLike[str] | None = None,
 ) -> Slide:
     """Open a whole slide.
 
@@ -48,6 +50,9 @@ def open_slide(
     on_damage
         What an unreadable tile is: an error, or missing like a tile without data. Missing ones
         are counted in `Slide.damaged_tiles` and left out of `Slide.known`.
+    nuclear
+        The file with the nuclear stain of a fluorescence slide that was written as a file per
+        stain; `path` is then the marker's. They become two channels of one slide.
 
     Raises
     ------
@@ -56,7 +61,7 @@ def open_slide(
     ScaleError
         When its scale is missing, absurd or unequal in x and y.
     """
-    slide = Slide(path, mpp=mpp, require_scale=require_scale, on_damage=on_damage)
+    slide = Slide(path, mpp=mpp, require_scale=require_scale, on_damage=on_damage, nuclear=nuclear)
     slide._open()
     return slide
 
@@ -80,9 +85,12 @@ class Slide:
         mpp: float | None = None,
         require_scale: bool = True,
         on_damage: OnDamage = "error",
+        nuclear: str | os.PathLike[str] | None = None,
+        as_channels: bool = False,
     ) -> None:
-        name = os.fspath(path)
-        self.path: Path | str = name if is_url(name) else Path(name).absolute()
+        self.path = _placed(path)
+        self.nuclear_path = None if nuclear is None else _placed(nuclear)
+        self._as_channels = as_channels
         self._given_mpp = mpp
         self._require_scale = require_scale
         self._on_damage = on_damage
@@ -91,18 +99,23 @@ class Slide:
         self._opened: tuple[Source, Scale | None] | None = None
         self._fingerprint = ""
 
-    def __getstate__(self) -> tuple[str, float | None, bool, OnDamage]:
-        return str(self.path), self._given_mpp, self._require_scale, self._on_damage
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            "path": str(self.path),
+            "mpp": self._given_mpp,
+            "require_scale": self._require_scale,
+            "on_damage": self._on_damage,
+            "nuclear": None if self.nuclear_path is None else str(self.nuclear_path),
+            "as_channels": self._as_channels,
+        }
 
-    def __setstate__(self, state: tuple[str, float | None, bool, OnDamage]) -> None:
-        path, mpp, require_scale, on_damage = state
-        self.__init__(  # type: ignore[misc]
-            path, mpp=mpp, require_scale=require_scale, on_damage=on_damage
-        )
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
         self._is_copy = True
 
     def __dask_tokenize__(self) -> tuple[object, ...]:
-        return *self.__getstate__(), *file_stamps(self.path)
+        stamps = [stamp for path in self._paths for stamp in file_stamps(path)]
+        return *self.__getstate__().values(), *stamps
 
     def __enter__(self) -> Self:
         return self
@@ -189,8 +202,23 @@ class Slide:
     def fingerprint(self) -> str:
         """SHA-256 (hexadecimal) of the content, as `slides.fingerprint` defines it; once."""
         if not self._fingerprint:
-            self._fingerprint = fingerprint(self.path)
+            self._fingerprint = fingerprint(self.path, self.nuclear_path)
         return self._fingerprint
+
+    def as_channels(self) -> Slide:
+        """The same slide, its colours read as channels of fluorescence that stand for themselves.
+
+        Where there are no data it is then 0, as in any dark field, not white.
+        """
+        if not self.is_colour:
+            return self
+        return Slide(
+            self.path,
+            mpp=self._given_mpp,
+            require_scale=self._require_scale,
+            on_damage=self._on_damage,
+            as_channels=True,
+        )
 
     def associated(self, name: str) -> NDArray[np.uint8]:
         """Read the label, macro or thumbnail: uint8 (y, x, 3), under a name that `info` lists.
@@ -327,7 +355,12 @@ class Slide:
         with self._lock:
             if self._opened is None:
                 open_it = shared_source if self._is_copy else open_source
-                source = open_it(self.path, on_damage=self._on_damage)
+                sources = [open_it(path, on_damage=self._on_damage) for path in self._paths]
+                source: Source = sources[-1]
+                if len(sources) > 1:
+                    source = PairSource(self._paths, sources)
+                elif self._as_channels:
+                    source = ChannelSource(source)
                 try:
                     scale = resolve_scale(self.path, source.claims, self._given_mpp)
                 except ScaleError:
@@ -337,6 +370,11 @@ class Slide:
                 self._opened = source, scale
             return self._opened
 
+    @property
+    def _paths(self) -> tuple[Path | str, ...]:
+        """The files of the slide: that of the nuclear stain, where it has one, comes first."""
+        return (self.path,) if self.nuclear_path is None else (self.nuclear_path, self.path)
+
     def _fill(self, given: int | None) -> int:
         return given if given is not None else 255 * self.is_colour
 
@@ -345,3 +383,8 @@ class Slide:
 
     def _grid(self, mpp: float) -> Grid:
         return grid_at(self.path, self.levels, self._scale, mpp)
+
+
+def _placed(path: str | os.PathLike[str]) -> Path | str:
+    name = os.fspath(path)
+    return name if is_url(name) else Path(name).absolute()

@@ -21,11 +21,7 @@ from histoquant.study.pairs import Pairs
 from histoquant.study.sections import Section
 from histoquant.tables import measured_columns
 
-COLUMNS = (
-    "marker", "outcome", "person", "site", "visit", "length_mm", "measured_mm", "estimate",
-    "low", "high", "relative_width", "block_um", "reason",
-)  # fmt: skip
-"""Columns of the adequacy table: the width expected of every length of junction tried."""
+_NO_WIDTH = Width(NAN, NAN, NAN, NAN)
 
 
 def section_runs(junction: pd.DataFrame, column: str) -> list[Floats]:
@@ -128,7 +124,7 @@ def adequacy_rows(found: Mapping[tuple[str, str, str], Adequacy]) -> list[dict[s
             "block_um": one.block_um,
             "reason": one.reason,
         }
-        rows += [who | _width_row(w) for w in one.widths] or [who]
+        rows += [who | _width_row(w) for w in one.widths or (_NO_WIDTH,)]
     return [*rows, *pooled_rows(found.values())]
 
 

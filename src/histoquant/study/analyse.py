@@ -9,7 +9,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from histoquant.study.adequacy import adequacy_sentence, sample_adequacy, sampling_share
+from histoquant.study.adequacy import (
+    adequacy_rows,
+    adequacy_sentence,
+    sample_adequacy,
+    sampling_share,
+)
 from histoquant.study.baseline import FourPoints, Reversal, Yardstick, read_reversal
 from histoquant.study.contrasts import Contrast, compare, contrast_rows, influence_sentence
 from histoquant.study.counts import compare_counts, count_sentence
@@ -18,7 +23,7 @@ from histoquant.study.flow import flow_table
 from histoquant.study.means import finite, interval_text, p_text, pair_effects, unit_of
 from histoquant.study.missing import Effects, at_baseline, missing_lines
 from histoquant.study.missing import Line as MissingLine
-from histoquant.study.mixed import mixed_contrast, sample_table
+from histoquant.study.mixed import mixed_contrast, sample_table, section_table
 from histoquant.study.outcomes import Outcome
 from histoquant.study.pairs import Pairs, make_pairs, site_values
 from histoquant.study.plan import Plan
@@ -41,6 +46,8 @@ class Material:
         Rows of ``ledger.csv``; None where there is none.
     sections
         The slides behind the samples; none where there is no ledger.
+    automatic
+        The marker table as it was before any review; None where nothing was reviewed.
     """
 
     design: Design
@@ -48,6 +55,7 @@ class Material:
     plan: Plan
     ledger: Sequence[Mapping[str, str]] | None
     sections: Sequence[Section]
+    automatic: pd.DataFrame | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,8 +74,9 @@ class Analysed:
         None without a baseline in the design.
     more
         Sentences of the analyses beside the comparison: counts, influence, all visits.
-    adequacy
-        Whether enough junction is measured; empty where the outcome is not taken along it.
+    adequacy, adequacy_lines
+        Whether enough junction is measured, in words and by sample; empty where the outcome is
+        not taken along it.
     """
 
     outcome: Outcome
@@ -80,6 +89,7 @@ class Analysed:
     reversal: Reversal | None = None
     more: tuple[str, ...] = ()
     adequacy: str = ""
+    adequacy_lines: Sequence[Row] = ()
 
     @property
     def who(self) -> Row:
@@ -102,6 +112,11 @@ class Analysed:
     def sensitivity_rows(self) -> list[Row]:
         """Its rows of ``sensitivity.csv``."""
         return [self.who | line.row() for line in self.sensitivity]
+
+    @property
+    def adequacy_rows(self) -> list[Row]:
+        """Its rows of ``adequacy.csv``."""
+        return [self.who | line for line in self.adequacy_lines]
 
 
 def analyse(material: Material, outcome: Outcome, *, lead: bool) -> Analysed:
@@ -127,11 +142,13 @@ def analyse(material: Material, outcome: Outcome, *, lead: bool) -> Analysed:
     if not lead:
         return found
     study = Study(design, markers, alpha=plan.alpha)
+    adequacy, lines = _adequacy(material, outcome, pairs)
     return replace(
         found,
-        sensitivity=tuple(sensitivity_lines(study, outcome, material.sections)),
+        sensitivity=tuple(sensitivity_lines(study, outcome, material.sections, material.automatic)),
         more=tuple(_more(material, outcome, pairs)),
-        adequacy=_adequacy(material, outcome, pairs),
+        adequacy=adequacy,
+        adequacy_lines=lines,
     )
 
 
@@ -145,7 +162,7 @@ def _more(material: Material, outcome: Outcome, pairs: Pairs) -> Iterator[str]:
     yield influence_sentence(pairs, material.plan.alpha)
     if outcome.is_rate:
         yield count_sentence(compare_counts(pairs, alpha=material.plan.alpha), material.plan.alpha)
-    yield from _all_visits(material, outcome)
+    yield from _all_rows(material, outcome)
 
 
 def _reversal(material: Material, outcome: Outcome, pairs: Pairs) -> Reversal | None:
@@ -180,24 +197,31 @@ def _lost_at_baseline(material: Material, outcome: Outcome, pairs: Pairs) -> Mis
     return at_baseline(person[kept], person[~kept], scale, material.plan.alpha)
 
 
-def _all_visits(material: Material, outcome: Outcome) -> Iterator[str]:
-    """The mixed model, where there are more visits than a pair, or a pair with its baseline."""
-    if len(material.design.terms.visits) < 3:
-        return
-    table, scale = sample_table(material.design, material.markers, outcome)
+def _all_rows(material: Material, outcome: Outcome) -> Iterator[str]:
+    """The mixed model, where there is more than one pair of values or of baselines a person."""
+    design, visits = material.design, len(material.design.terms.visits)
+    table, scale = section_table(design, material.sections, outcome)
+    repeated = table.duplicated(["person", "site", "visit"]).any()
+    if not repeated:
+        if visits < 3:
+            return
+        table, scale = sample_table(design, material.markers, outcome)
     unit = unit_of(finite(table["value"]))
     small = table.assign(value=table["value"] / unit)
-    found = mixed_contrast(small, material.design.baseline, material.plan.alpha)
+    found = mixed_contrast(small, design.baseline, material.plan.alpha)
     effect = interval_text(found.effect.times(unit), scale, material.plan.alpha)
     why = f" ({found.reason})" if found.reason else ""
+    over = f"{visits} visits" if visits > 1 else ""
+    over = " and ".join(filter(None, [over, f"{found.n_rows} sections" if repeated else ""]))
     yield (
-        f"over all {len(material.design.terms.visits)} visits, by {found.method}{why}: {effect}, "
-        f"{p_text(found.effect.p)}, {found.n_people} people"
+        f"over all {over}, by {found.method}{why}: {effect}, {p_text(found.effect.p)}, "
+        f"{found.n_people} people"
     )
 
 
-def _adequacy(material: Material, outcome: Outcome, pairs: Pairs) -> str:
+def _adequacy(material: Material, outcome: Outcome, pairs: Pairs) -> tuple[str, list[Row]]:
     found = sample_adequacy(material.sections, outcome, seed=material.plan.seed)
     if not found:
-        return ""
-    return adequacy_sentence(found, sampling_share(found, pairs, material.design.sites))
+        return "", []
+    share = sampling_share(found, pairs, material.design.sites)
+    return adequacy_sentence(found, share), adequacy_rows(found)

@@ -141,12 +141,40 @@ SENSITIVITY: tuple[Column, ...] = (
     _text("note", "What a reader must know of this line."),
 )
 
+ADEQUACY: tuple[Column, ...] = (
+    MARKER,
+    OUTCOME,
+    _text("person", "Person, or that the line is the median of the samples."),
+    _text("site", "Site of the sample."),
+    _text("visit", "Visit of the sample."),
+    _column("length_mm", "Junction that is supposed to be measured.", "mm"),
+    _column("measured_mm", "Junction that was measured.", "mm"),
+    _column("estimate", "The outcome of the whole sample, from its bins.", _OWN),
+    _column("low", "Lower 95 % limit expected at length_mm, by bootstrap along the arc.", _OWN),
+    _column("high", "Upper 95 % limit expected at length_mm.", _OWN),
+    _column("relative_width", "(high - low) / estimate.", "1"),
+    _column("block_um", "Length of the blocks that are drawn.", "um"),
+    _text("reason", "Why there are no limits; of the median, how many samples it is of."),
+)
+
+POWER: tuple[Column, ...] = (
+    MARKER,
+    OUTCOME,
+    _text("spread", "Where the spread between people comes from."),
+    _count("n_enrolled", "People enrolled."),
+    _column("mean_pairs", "Complete pairs left after drop-out, on average.", "1"),
+    _column("power", "Share of simulated studies that find the effect.", "1"),
+    _column("mc_error", "Standard error of the power from the number of simulations.", "1"),
+)
+"""Of the table that ``study --power`` writes where it is asked to."""
+
 TABLES: Mapping[str, tuple[Column, ...]] = {
     "contrasts.csv": CONTRASTS,
     "reversal.csv": REVERSAL,
     "flow.csv": FLOW,
     "missing.csv": MISSING,
     "sensitivity.csv": SENSITIVITY,
+    "adequacy.csv": ADEQUACY,
 }
 
 
@@ -158,7 +186,15 @@ def table_csv(name: str, rows: Iterable[Mapping[str, object]]) -> str:
     ResultError
         For a column that is not registered, or a value that is not of its column's dtype.
     """
-    columns = TABLES[name]
+    return _as_csv(TABLES[name], rows, name)
+
+
+def power_csv(rows: Iterable[Mapping[str, object]]) -> str:
+    """Rows as the text of the power table; raises as `table_csv`."""
+    return _as_csv(POWER, rows, "the power table")
+
+
+def _as_csv(columns: tuple[Column, ...], rows: Iterable[Mapping[str, object]], name: str) -> str:
     rows = list(rows)
     if rows:
         frame = pd.DataFrame(rows, dtype=object)

@@ -21,10 +21,10 @@ import numpy as np
 from histoquant.study.exact import Shift, Test, hodges_lehmann, sign_flip, signed_rank
 from histoquant.study.means import (
     NAN,
-    Floats,
     Mean,
     Scale,
     mean_of,
+    middle,
     number,
     p_text,
     pair_effects,
@@ -198,8 +198,8 @@ def compare(pairs: Pairs, alpha: float = 0.05, seed: int = 0) -> Contrast:
         outcome=pairs.outcome,
         n_enrolled=pairs.n_enrolled,
         n=pairs.n,
-        treated_median=_median(pairs.treated),
-        placebo_median=_median(pairs.placebo),
+        treated_median=middle(pairs.treated),
+        placebo_median=middle(pairs.placebo),
         scale=scale,
         mean=mean,
         difference=mean_of(pairs.difference, alpha),
@@ -252,10 +252,6 @@ def influence_sentence(pairs: Pairs, alpha: float = 0.05) -> str:
 
 def _estimate(influence: Influence) -> float:
     return influence.estimate
-
-
-def _median(values: Floats) -> float:
-    return float(np.median(values)) if values.size else NAN
 
 
 def _dz(mean: Mean) -> float:

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from histoquant.study.means import NAN, Floats, all_equal, finite, unit_of
+from histoquant.study.means import NAN, Floats, all_equal, finite, middle, unit_of
 
 Zeros = Literal["pratt", "wilcox"]
 
@@ -200,7 +200,7 @@ def hodges_lehmann(differences: npt.ArrayLike, alpha: float = 0.05) -> Shift:
         return Shift(0, reason="no pair was measured")
     i, j = np.triu_indices(x.size)
     walsh = np.sort(x[i] / 2 + x[j] / 2)
-    estimate = float(np.median(walsh))
+    estimate = middle(walsh)
     k, coverage = _depth(x.size, alpha)
     if k == 0:
         most = 100 * (1 - floor_of(x.size))

@@ -168,6 +168,14 @@ def average(values: Floats) -> float:
     return float((values / unit).mean()) * unit
 
 
+def middle(values: Floats) -> float:
+    """Median of (n,) `values`, the two middle ones of which may sum beyond float64; NaN of none."""
+    if not values.size:
+        return NAN
+    unit = unit_of(values)
+    return float(np.median(values / unit)) * unit
+
+
 def finite(values: npt.ArrayLike) -> Floats:
     """The finite ones of `values`, as float64 (n,)."""
     x = np.asarray(values, np.float64).ravel()

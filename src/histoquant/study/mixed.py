@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -28,6 +29,7 @@ from histoquant.study.design import Design
 from histoquant.study.means import Floats, Mean, Scale, all_equal, from_t, mean_of
 from histoquant.study.outcomes import Outcome
 from histoquant.study.pairs import site_values
+from histoquant.study.sections import Section
 
 Method = Literal["mixed model", "person-level summary", "none"]
 COLUMNS = ("person", "site", "visit", "treated", "value")
@@ -115,6 +117,22 @@ def sample_table(
             ):
                 if math.isfinite(value):
                     rows.append((person, site, visit, treated, float(value)))
+    table = pd.DataFrame(rows, columns=list(COLUMNS)).astype({"treated": bool, "value": float})
+    return on_scale(table)
+
+
+def section_table(
+    design: Design, sections: Sequence[Section], outcome: Outcome
+) -> tuple[pd.DataFrame, Scale]:
+    """The same with one row per section, so that the model tells sections from biopsies."""
+    rows = []
+    for section in sections:
+        person, site, visit = section.sample
+        value = section.number(outcome.name)
+        known = visit in design.terms.visits and site in design.sites.get(person, ())
+        if section.marker == outcome.marker and known and math.isfinite(value):
+            treated = site == design.sites[person][0]
+            rows.append((person, site, visit, treated, value))
     table = pd.DataFrame(rows, columns=list(COLUMNS)).astype({"treated": bool, "value": float})
     return on_scale(table)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -111,10 +112,14 @@ def _differences(table: pd.DataFrame, measured: pd.DataFrame) -> list[str]:
             if not same.all():
                 at = int(np.argmin(same))
                 out.append(
-                    f"{who}: {names[at]} is {there[key][at]:.6g} in the table and "
-                    f"{own[key][at]:.6g} from its slides"
+                    f"{who}: {names[at]} is {_shown(there[key][at])} in the table and "
+                    f"{_shown(own[key][at])} from its slides"
                 )
     return out
+
+
+def _shown(value: float) -> str:
+    return "missing" if math.isnan(value) else f"{value:.6g}"
 
 
 def _by_sample(frame: pd.DataFrame, names: list[str]) -> dict[tuple[str, ...], np.ndarray]:

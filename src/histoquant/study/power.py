@@ -37,9 +37,6 @@ from histoquant.study.means import (
 Test = Literal["t", "signed_rank"]
 Shape = Literal["normal", "resample"]
 
-COLUMNS = ("marker", "outcome", "spread", "n_enrolled", "mean_pairs", "power", "mc_error")
-"""Columns of the power table."""
-
 LARGEST = 1000
 """More people than this are not simulated: the effect is too small for such a study."""
 _UPPER = 0.8
@@ -164,6 +161,10 @@ class Power:
     curves: tuple[Curve, ...] = ()
     sentences: tuple[str, ...] = ()
     reason: str = ""
+
+    def rows(self) -> list[dict[str, object]]:
+        """Rows of the power table, less what the outcome is."""
+        return [row for curve in self.curves for row in curve.rows()]
 
 
 def power_from_pilot(

@@ -125,13 +125,18 @@ def plan_next(
     plan_path: Path | str | None,
     outcome: str,
     question: Question,
-) -> Power:
+) -> tuple[Power, Outcome]:
     """How many people the next study needs, with the results taken for a pilot.
 
     Parameters
     ----------
     outcome
         ``marker:column``; when empty, the plan's first primary outcome.
+
+    Returns
+    -------
+    tuple
+        The answer, and the outcome it is for.
 
     Raises
     ------
@@ -150,7 +155,7 @@ def plan_next(
     (chosen,) = declared_outcomes({"primary": [named]})
     pairs = make_pairs(design, markers, chosen)
     question = replace(question, alpha=plan.alpha, seed=plan.seed)
-    return power_from_pilot(pairs.treated, pairs.placebo, question)
+    return power_from_pilot(pairs.treated, pairs.placebo, question), chosen
 
 
 def leading(outcomes: Sequence[Analysed]) -> tuple[Analysed, ...]:
@@ -182,12 +187,14 @@ def _locked(plan: Plan, plan_path: Path | str | None, *, seen: bool) -> Lock | N
 
 def _material(run: RunDirectory, design: Design, markers: pd.DataFrame, plan: Plan) -> Material:
     there = run.ledger_path.exists()
+    before = run.path / "markers_automatic.csv"
     return Material(
         design=design,
         markers=markers,
         plan=plan,
         ledger=run.ledger().rows if there else None,
         sections=read_sections(run.path) if there else [],
+        automatic=read_markers(before) if before.exists() else None,
     )
 
 
@@ -198,6 +205,7 @@ def _tables(found: Sequence[Analysed]) -> dict[str, list[dict[str, object]]]:
         "flow.csv": [row for own in found for row in own.flow],
         "missing.csv": [row for own in found for row in own.missing_rows],
         "sensitivity.csv": [row for own in found for row in own.sensitivity_rows],
+        "adequacy.csv": [row for own in found for row in own.adequacy_rows],
     }
 
 

@@ -1,0 +1,319 @@
+"""Fluorescence: which channel is what, its background, and where the tissue is.
+
+Everything is linear: a plane is the channel less its background, the marker in grey levels of the
+camera, so that any figure can be checked in Fiji. The nuclear stain is scaled so that a typical
+bright nucleus becomes 0.5, as dense as a well stained one in OD, which the rules for nuclei and
+for epithelium are made for. The marker's channel takes no part in finding nuclei or epithelium;
+its autofluorescence helps to tell tissue from empty glass.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from histoquant.errors import SlideError, StainError
+from histoquant.planes import NUCLEAR_LEVEL, Planes
+from histoquant.settings import FluorescenceSettings, Settings
+from histoquant.slides import Slide
+from histoquant.tissue import find_tissue, tissue_detail
+
+Pixels = npt.NDArray[Any]
+FloatArray = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+Pair = tuple[float, float]
+
+_DNA = ("nuclear", "dapi", "hoechst", "draq", "sytox", "topro", "propidium", "dna", "nuclei")
+_DARK_PERCENT = 10.0  # of the overview, the darkest: background where there is any glass
+_MIN_NOISE_SDS = 6.0
+_TISSUE_SHARE = 0.2  # of what typical tissue shines above background
+_MOST_ABOVE = np.float32(4.0)  # times the floor: nothing counts more when tissue is told
+_MIN_SPAN = 4.0  # grey levels; a channel that spans less holds nothing
+_CAMERAS = (1023.0, 4095.0, 16383.0)
+_PILE = 20  # pixels of the fields at the very brightest value: a camera's end
+_FIELDS, _FIELD_PX = 32, 256
+
+
+@dataclass(frozen=True)
+class FluorescenceModel:
+    """Planes of a fluorescence slide: two of its channels, background subtracted.
+
+    Attributes
+    ----------
+    channels
+        Numbers of the nuclear channel and of the marker's.
+    channel_names
+        What the file calls them.
+    background
+        Grey levels of the two where there is no tissue.
+    nuclear_span
+        Grey levels from background to a typical nucleus.
+    full_scale
+        Greatest grey level of the camera.
+    bits
+        Bits of a stored pixel.
+    """
+
+    channels: tuple[int, int]
+    channel_names: tuple[str, str]
+    background: Pair
+    nuclear_span: float
+    full_scale: float
+    bits: int
+
+    def __post_init__(self) -> None:
+        if not (self.nuclear_span > 0 and self.full_scale > 0):
+            raise StainError(
+                f"the span of the nuclear channel ({self.nuclear_span:g}) and the full scale "
+                f"({self.full_scale:g}) must be above 0"
+            )
+
+    names = ("nuclear", "marker", "residual")
+    has_marker = True
+    marker_in_nuclei = False
+
+    @property
+    def unit(self) -> str:
+        """Grey levels, of how many bits."""
+        return f"grey levels ({self.bits} bit)"
+
+    @property
+    def source(self) -> str:
+        """The channels and their background, in words."""
+        (nuclear, marker), (first, second) = self.channel_names, self.background
+        return (
+            f"fluorescence: nuclear {nuclear} (channel {self.channels[0]}, background {first:.1f}, "
+            f"nuclei {self.nuclear_span:.0f} above it), marker {marker} (channel "
+            f"{self.channels[1]}, background {second:.1f}), full scale {self.full_scale:.0f}"
+        )
+
+    def planes(self, pixels: Pixels, max_od: float) -> Planes:
+        """Planes of pixels (h, w, c); the residual is 0: two channels explain themselves."""
+        shape = (*pixels.shape[:2], 3)
+        stains, end = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+        scales = NUCLEAR_LEVEL / self.nuclear_span, 1.0
+        for plane, (channel, dark, scale) in enumerate(
+            zip(self.channels, self.background, scales, strict=True)
+        ):
+            values = pixels[..., channel].astype(np.float32)
+            stains[..., plane] = (values - np.float32(dark)) * np.float32(scale)
+        end[pixels[..., self.channels[1]] >= self.full_scale, 0] = np.float32(max_od)
+        return Planes(stains, end, np.float32(max_od))
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """What the overview of a fluorescence slide tells.
+
+    Attributes
+    ----------
+    channels
+        Numbers of the nuclear channel and of the marker's.
+    background, floor
+        Of the two: grey levels without tissue, and from which on there is tissue.
+    tissue
+        bool (h, w), on the grid of the overview.
+    """
+
+    channels: tuple[int, int]
+    background: Pair
+    floor: Pair
+    tissue: Mask
+
+    def above(self, pixels: Pixels, unit: float) -> FloatArray:
+        """Light above background (h, w, 2): `unit` where tissue begins."""
+        planes = [
+            (pixels[..., c].astype(np.float32) - np.float32(dark)) * np.float32(1 / (floor - dark))
+            for c, dark, floor in zip(self.channels, self.background, self.floor, strict=True)
+        ]
+        # Blurred, a nucleus or keratin would carry the edge of the tissue outwards.
+        return np.float32(unit) * np.minimum(np.stack(planes, axis=-1), _MOST_ABOVE)
+
+
+def choose_channels(names: Sequence[str], settings: FluorescenceSettings) -> tuple[int, int]:
+    """Choose the nuclear channel and the marker's.
+
+    Parameters
+    ----------
+    names
+        Of the slide's channels.
+    settings
+        What was asked for, by name or number; empty to go by the names.
+
+    Raises
+    ------
+    StainError
+        When a channel is not there or cannot be told; the message lists those there are.
+    """
+    listed = ", ".join(f"{number} {name!r}" for number, name in enumerate(names))
+    if len(names) < 2:
+        raise StainError(
+            f"the slide has one channel ({listed}); fluorescence needs two, the nuclear stain and "
+            "the marker. Where each is a file of its own, name the nuclear one (--nuclear-slide, "
+            "or the manifest's column nuclear_slide)."
+        )
+    nuclear = _asked("nuclear", settings.nuclear, names, listed)
+    marker = _asked("marker", settings.marker, names, listed)
+    if nuclear is None:
+        known = [k for k, name in enumerate(names) if _is_dna(name) and k != marker]
+        first = [k for k in known if names[k].lower().startswith("nuclear")] or known
+        if len(first) != 1:
+            what = "no channel is" if not first else f"{len(first)} channels are"
+            raise StainError(
+                f"{what} named like a nuclear stain (DAPI, Hoechst ...); the slide has {listed}. "
+                "Set fluorescence.nuclear to one of them, by name or number."
+            )
+        nuclear = first[0]
+    if marker is None:
+        others = [k for k in range(len(names)) if k != nuclear]
+        if len(others) > 1:
+            raise StainError(
+                f"any of {len(others)} channels may be the marker; the slide has {listed}. Set "
+                "fluorescence.marker to one of them, by name or number."
+            )
+        marker = others[0]
+    if nuclear == marker:
+        raise StainError(
+            f"the nuclear stain and the marker are both channel {nuclear} ({names[nuclear]}); "
+            f"the slide has {listed}."
+        )
+    return nuclear, marker
+
+
+def _asked(role: str, asked: str | int, names: Sequence[str], listed: str) -> int | None:
+    """The channel asked for: by its whole name, by a part of one name only, or by number."""
+    text = str(asked).strip().casefold()
+    if not text:
+        return None
+    whole = [k for k, name in enumerate(names) if name.casefold() == text]
+    part = [k for k, name in enumerate(names) if text in name.casefold()]
+    for found in (whole, part):
+        if len(found) == 1:
+            return found[0]
+    if text.isdecimal() and int(text) < len(names):
+        return int(text)
+    what = f"fits {len(part)} channels" if len(part) > 1 else "is no channel"
+    raise StainError(f"fluorescence.{role} = {asked!r} {what}; the slide has {listed}.")
+
+
+def _is_dna(name: str) -> bool:
+    """Whether a channel is named after a dye of DNA."""
+    plain = re.sub(r"[^a-z0-9]", "", name.lower())
+    return any(dye in plain for dye in _DNA)
+
+
+def look_over(slide: Slide, settings: Settings) -> Look:
+    """Find the channels, their background and the tissue on the overview.
+
+    Background is the median of the darkest tenth of the pixels; a slide that tissue fills has
+    none in view, and its darkest tissue stands in. Tissue shines in either channel: everything
+    does a little, collagen and keratin more.
+
+    Raises
+    ------
+    StainError
+        When a channel is not there or holds nothing.
+    SlideError
+        When there is no tissue.
+    """
+    channels = choose_channels(slide.channels, settings.fluorescence)
+    if slide.dtype.kind != "u":
+        raise StainError(
+            f"{slide.path}: pixels of type {slide.dtype}; fluorescence is measured in unsigned "
+            "grey levels. Export the slide as 8 or 16 bit."
+        )
+    mpp = max(settings.tissue.overview_um, slide.mpp)
+    overview, known = slide.overview(mpp), slide.known(mpp)
+    levels = [_levels(overview[..., c][known], slide.channels[c]) for c in channels]
+    (dark, floor), (marker_dark, marker_floor) = levels
+    look = Look(channels, (dark, marker_dark), (floor, marker_floor), known)
+    unit = settings.tissue.min_od
+    tissue = find_tissue(look.above(overview, unit), mpp, settings.tissue) & known
+    if not tissue.any():
+        raise SlideError(
+            f"{slide.path}: no tissue found: no piece of at least "
+            f"{settings.tissue.min_area_mm2:g} mm2 shines above the background of channels "
+            f"{slide.channels[channels[0]]} and {slide.channels[channels[1]]}."
+        )
+    return Look(look.channels, look.background, look.floor, tissue)
+
+
+def _levels(values: Pixels, name: str) -> Pair:
+    """Background of a channel, and the level from which on there is tissue."""
+    if values.size == 0 or int(values.max()) - int(values.min()) < _MIN_SPAN:
+        found = f"all at {int(values.min())}" if values.size else "none"
+        raise StainError(
+            f"channel {name} holds nothing (grey levels {found}): it was not exposed, or it is "
+            "not the channel that was meant"
+        )
+    darkest = np.sort(values)[: max(1, int(values.size * _DARK_PERCENT / 100))].astype(np.float64)
+    dark, noise = float(np.median(darkest)), max(float(darkest.std()), 0.25)
+    shining = values[values > dark + _MIN_NOISE_SDS * noise]
+    typical = float(np.median(shining)) if shining.size else dark
+    return dark, max(dark + _MIN_NOISE_SDS * noise, dark + _TISSUE_SHARE * (typical - dark))
+
+
+def measure_model(slide: Slide, look: Look, settings: Settings) -> FluorescenceModel:
+    """Levels of one slide, from fields spread over its tissue.
+
+    Raises
+    ------
+    StainError
+        When the nuclear channel holds no signal.
+    """
+    fields = list(_fields(slide, look.tissue, settings.nuclei.mpp))
+    nuclear, marker = (np.concatenate([f[..., c].ravel() for f in fields]) for c in look.channels)
+    names = slide.channels[look.channels[0]], slide.channels[look.channels[1]]
+    span = _nuclear_span(nuclear, look.background[0])
+    if span < _MIN_SPAN:
+        raise StainError(
+            f"channel {names[0]} holds no nuclear signal: what is brightest in tissue is "
+            f"{max(span, 0):.1f} grey levels above its background of {look.background[0]:.0f}"
+        )
+    full = settings.fluorescence.full_scale or _full_scale(marker)
+    bits = 8 * slide.dtype.itemsize
+    return FluorescenceModel(look.channels, names, look.background, span, full, bits)
+
+
+def _fields(slide: Slide, tissue: Mask, mpp: float) -> list[Pixels]:
+    from histoquant.staining import tissue_fields
+
+    return list(tissue_fields(slide, tissue, max(mpp, slide.mpp), _FIELDS))
+
+
+def _nuclear_span(values: Pixels, dark: float) -> float:
+    """Median of the brighter of the two classes that Otsu's rule tells apart on a square root."""
+    root = np.sqrt(np.maximum(values.astype(np.float32) - np.float32(dark), 0))
+    top = float(root.max())
+    if top <= 0:
+        return 0.0
+    grey = np.round(root / top * 255).astype(np.uint8)
+    limit, _ = cv2.threshold(grey.reshape(1, -1), 0, 255, cv2.THRESH_OTSU)
+    bright = root[grey > limit]
+    return float(np.median(bright)) ** 2 if bright.size else 0.0
+
+
+def _full_scale(values: Pixels) -> float:
+    """End of the camera: where pixels pile up at the greatest value of 10, 12 or 14 bits."""
+    top = float(values.max())
+    if top in _CAMERAS and int((values == values.max()).sum()) >= _PILE:
+        return top
+    return float(np.iinfo(values.dtype).max)
+
+
+def nuclear_picture(
+    slide: Slide, look: Look, model: FluorescenceModel, settings: Settings
+) -> tuple[FloatArray, Mask, float]:
+    """What epithelium is found by: the nuclear plane (h, w), tissue (h, w), um/px."""
+    mpp = max(settings.anatomy.mpp, slide.mpp)
+    pixels = slide.overview(mpp)
+    above = look.above(pixels, settings.tissue.min_od)
+    tissue = tissue_detail(above, look.tissue, mpp, settings.tissue) & slide.known(mpp)
+    return model.planes(pixels, settings.stains.max_od).stains[..., 0], tissue, mpp
