@@ -91,13 +91,23 @@ def test_averages_weigh_by_what_can_be_read():
     box = Block(0, 0, 32, 32)
     evidence = weigh(stains, tissue, "marker", [box], 1)
     coarse = average(evidence, box, 2, 2.0, 1)
-    assert evidence.hides
+    assert evidence.second == "marker"
     assert coarse.mpp == 4.0
     assert coarse.tissue[:, :10].all()
     assert not coarse.tissue[:, 10:].any()
     assert coarse.hematoxylin[:, :10] == pytest.approx(np.full((16, 10), 0.2))
     assert coarse.legible[1, :10] == pytest.approx(np.full(10, 0.5))
     assert coarse.capped[0][1, :10] == pytest.approx(np.full(10, 0.1), abs=1e-3)
+
+
+def test_a_marker_over_much_of_the_tissue_is_evidence_itself():
+    stains = np.full((64, 64, 3), 0.1, np.float32)
+    stains[:30, :, 1] = 0.6
+    tissue = np.ones((64, 64), bool)
+    evidence = weigh(stains, tissue, "marker", [Block(0, 0, 64, 64)], 1)
+    reading = evidence.read(np.s_[0:64, 0:64])
+    assert reading.legible.all()
+    assert reading.stains[0][10, 10] > 4 * reading.stains[0][40, 10]
 
 
 # --- several sections on one slide -----------------------------------------------------------

@@ -159,8 +159,8 @@ def find_compartments(
         return _only_dermis(tissue, mpp, "no dense region has a free surface")
     bodies = [_with_body(labels, field.mpp) for labels, field in zip(named, fields, strict=True)]
     rough = _refine(bodies, boxes, tissue, factor)
-    around = (rough == DERMIS) | (rough == STRATUM_CORNEUM)
-    sharp, score = sharpen(evidence, rough == EPIDERMIS, around, mpp, settings, boxes, workers)
+    epidermis, below, above = (rough == code for code in (EPIDERMIS, DERMIS, STRATUM_CORNEUM))
+    sharp, score = sharpen(evidence, epidermis, below, above, mpp, settings, boxes, workers)
     sharp |= rough == ADNEXA
     coarse = [
         _coarsen(sharp[window_of(box)], factor) & f.tissue

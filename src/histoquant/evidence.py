@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import cv2
@@ -18,10 +19,12 @@ Counts = npt.NDArray[np.int64]
 SecondStain = Literal["marker", "nuclear_marker", "counterstain", "nuclei"]
 
 _BACKGROUND_DAB_OD = 0.1
-_HIDING_OD = 0.25
+_BACKGROUND_SHARE = 0.25  # of the tissue: the marker's background lies at this quantile
+_HIDING_OD, _MOST_HIDING_OD = 0.12, 0.30  # above background a marker hides the counterstain
 _MIN_LEGIBLE = 0.7  # of the tissue; a stain on whole compartments hides no detail within them
 _CAP_QUANTILE = 0.95  # of the stain in the tissue
 _LEAST_OD, _MOST_OD, _LEVELS = -0.1, 4.0, 4100
+_MARKER_STEP_OD, _MARKER_STEPS = 0.01, 64
 _BLOCK_PX = 1024
 
 
@@ -34,7 +37,9 @@ class Reading:
     stains
         Signed OD (h, w) of what tells epithelium from dermis, hematoxylin first.
     tissue, legible
-        bool (h, w): tissue, and tissue in which the counterstain can be read.
+        bool (h, w): tissue, and tissue in which the counterstain can be read. Where a strong
+        marker hides it pixels take no side, so that a line of collagen VII does not move the
+        border it lies on.
     """
 
     stains: list[FloatArray]
@@ -53,20 +58,19 @@ class Evidence:
     tissue
         bool (h, w), fine: clefts and glass are False.
     second
-        What the second stain may be used for, as in `find_compartments`.
-    hides
-        Whether strong second stain hides the counterstain: such pixels take no side, so that a
-        line of collagen VII does not move the border it lies on.
+        What the second stain is used for, as in `find_compartments`.
     caps
         OD above which a stain says no more: the darkest nuclei and keratin must not set the
         scale.
+    hiding_od
+        OD from which on a marker hides the counterstain.
     """
 
     picture: Windowed
     tissue: Mask
     second: SecondStain
-    hides: bool
     caps: tuple[float, ...]
+    hiding_od: float = np.inf
 
     @property
     def placing(self) -> int:
@@ -75,7 +79,7 @@ class Evidence:
 
     def read(self, window: Window) -> Reading:
         """Stains, tissue and what is legible of it in a window."""
-        return _read(self.picture, self.tissue, self.second, self.hides, window)
+        return _read(self.picture, self.tissue, self.second, self.hiding_od, window)
 
     def capped(self, reading: Reading) -> list[FloatArray]:
         """The stains of a reading without their extremes."""
@@ -116,20 +120,46 @@ class Coarse:
 def weigh(
     picture: Windowed, tissue: Mask, second: SecondStain, boxes: Sequence[Block], workers: int
 ) -> Evidence:
-    """Look over the tissue in `boxes`: what is legible of it, and how dense its stains get."""
+    """Look over the tissue in `boxes`: what is legible of it, and how dense its stains get.
 
-    def count(block: Block) -> tuple[Counts, Counts]:
-        window = window_of(block)
-        every = _read(picture, tissue, second, False, window)
-        clear = _read(picture, tissue, second, True, window).legible
-        return _histograms(every.stains, every.tissue), _histograms(every.stains, clear)
-
+    A marker that is strong over much of the tissue is no line along the border. It stains whole
+    compartments, as keratins do epidermis, and is evidence like the counterstain it hides.
+    """
     blocks = [b for box in boxes for b in _blocks_of(box)]
-    counted = map_blocks(count, blocks, workers)
-    every, clear = (np.sum([part[k] for part in counted], axis=0) for k in (0, 1))
-    hides = bool(clear[0].sum() >= _MIN_LEGIBLE * every[0].sum())
-    caps = tuple(_quantile(levels, _CAP_QUANTILE) for levels in (clear if hides else every))
-    return Evidence(picture, tissue, second, hides, caps)
+    if second != "marker":
+        counts = map_blocks(partial(_count, picture, tissue, second), blocks, workers)
+        caps = [quantile(levels, _CAP_QUANTILE) for levels in np.sum(counts, axis=0)]
+        return Evidence(picture, tissue, second, tuple(caps))
+    joint = np.sum(map_blocks(partial(_count_jointly, picture, tissue), blocks, workers), axis=0)
+    hiding = _hiding_step(joint.sum(axis=1))
+    clear = joint[:hiding].sum(axis=0)
+    if clear.sum() < _MIN_LEGIBLE * joint.sum():
+        return weigh(picture, tissue, "nuclear_marker", boxes, workers)
+    return Evidence(
+        picture, tissue, second, (quantile(clear, _CAP_QUANTILE),), hiding * _MARKER_STEP_OD
+    )
+
+
+def _count(picture: Windowed, tissue: Mask, second: SecondStain, block: Block) -> Counts:
+    reading = _read(picture, tissue, second, np.inf, window_of(block))
+    return histograms(reading.stains, reading.tissue)
+
+
+def _count_jointly(picture: Windowed, tissue: Mask, block: Block) -> Counts:
+    """Histograms of the counterstain, one for each step of the marker."""
+    window = window_of(block)
+    pixels, here = picture[window], tissue[window]
+    steps = np.clip(pixels[..., 1][here] / _MARKER_STEP_OD, 0, _MARKER_STEPS - 1).astype(np.int64)
+    joint = np.bincount(steps * _LEVELS + _levels(pixels[..., 0][here]),
+                        minlength=_MARKER_STEPS * _LEVELS)  # fmt: skip
+    return np.asarray(joint.reshape(_MARKER_STEPS, _LEVELS), np.int64)
+
+
+def _hiding_step(counts: Counts) -> int:
+    """The step of the marker's histogram from which on it hides the counterstain."""
+    below = np.cumsum(counts) / max(counts.sum(), 1)
+    background = float(np.searchsorted(below, _BACKGROUND_SHARE)) * _MARKER_STEP_OD
+    return round(min(background + _HIDING_OD, _MOST_HIDING_OD) / _MARKER_STEP_OD)
 
 
 def average(evidence: Evidence, box: Block, factor: int, mpp: float, workers: int) -> Coarse:
@@ -157,7 +187,7 @@ def average(evidence: Evidence, box: Block, factor: int, mpp: float, workers: in
 
 
 def _read(
-    picture: Windowed, tissue: Mask, second: SecondStain, hides: bool, window: Window
+    picture: Windowed, tissue: Mask, second: SecondStain, hiding_od: float, window: Window
 ) -> Reading:
     pixels, here = picture[window], tissue[window]
     hematoxylin, other = (np.ascontiguousarray(pixels[..., k]) for k in (0, 1))
@@ -166,19 +196,23 @@ def _read(
     if second == "nuclear_marker":
         nuclear = hematoxylin + np.maximum(other - np.float32(_BACKGROUND_DAB_OD), 0)
         return Reading([nuclear], here, here)
-    return Reading([hematoxylin], here, here & (other < _HIDING_OD) if hides else here)
+    return Reading([hematoxylin], here, here & (other < hiding_od))
 
 
-def _histograms(stains: list[FloatArray], where: Mask) -> Counts:
-    scale = _LEVELS / (_MOST_OD - _LEAST_OD)
+def histograms(stains: Sequence[FloatArray], where: Mask) -> Counts:
+    """How many pixels of `where` have each OD, stain by stain, for `quantile`."""
     counts = np.zeros((len(stains), _LEVELS), np.int64)
     for row, stain in zip(counts, stains, strict=True):
-        levels = ((stain[where] - _LEAST_OD) * scale).astype(np.int32)
-        row += np.bincount(np.clip(levels, 0, _LEVELS - 1), minlength=_LEVELS)
+        row += np.bincount(_levels(stain[where]), minlength=_LEVELS)
     return counts
 
 
-def _quantile(counts: Counts, share: float) -> float:
+def _levels(od: FloatArray) -> npt.NDArray[np.int32]:
+    levels = (od - _LEAST_OD) * (_LEVELS / (_MOST_OD - _LEAST_OD))
+    return np.asarray(np.clip(levels, 0, _LEVELS - 1), np.int32)
+
+
+def quantile(counts: Counts, share: float) -> float:
     """The OD below which `share` of the counted pixels lie."""
     if not counts.sum():
         return _MOST_OD

@@ -20,7 +20,7 @@ from skimage.measure import find_contours
 
 from histoquant.anatomy import DERMIS, EPIDERMIS, Compartments
 from histoquant.border import FULL
-from histoquant.polyline import cut_knobs, length, right_normals, sample, smooth_line, smooth_steps
+from histoquant.polyline import cut_knobs, length, right_normals, sample, smooth_course, smooth_line
 from histoquant.settings import AnatomySettings, JunctionSettings
 from histoquant.windowed import boxes_around, window_of
 
@@ -228,8 +228,8 @@ def trace_junction(
         if smooth is None or length(smooth) < settings.min_length_um:
             continue
         oriented = dermis_right(smooth, compartments)
-        course = smooth_steps(oriented, settings.chord_um / settings.step_um)
-        stretches.append(Stretch(oriented, _near_ends(oriented, anatomy.cut_edge_um), course))
+        course = smooth_course(oriented, settings.chord_um / settings.step_um)
+        stretches.append(Stretch(oriented, _near_ends(course, anatomy), course))
     if not stretches:
         return Junction(
             (),
@@ -364,8 +364,10 @@ def dermis_right(line_um: Points, compartments: Compartments) -> Points:
     return line_um if votes <= 0 else line_um[::-1].copy()
 
 
-def _near_ends(line_um: Points, margin_um: float) -> Mask:
-    arc = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(line_um, axis=0).T))])
+def _near_ends(course_um: Points, anatomy: AnatomySettings) -> Mask:
+    """Which vertices lie near the ends, along the course: ridges there must not bring it nearer."""
+    arc = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(course_um, axis=0).T))])
+    margin_um = min(anatomy.cut_edge_um, anatomy.cut_edge_share * arc[-1])
     return cast(Mask, (arc < margin_um) | (arc > arc[-1] - margin_um))
 
 

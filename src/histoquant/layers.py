@@ -28,6 +28,9 @@ _MIN_KERATIN_UM2 = 2000.0
 _RIM_UM = 5.0  # tissue not twice as wide is a blurred rim or a strand
 _FLAKES_UM = 150.0  # keratin farther from epithelium than this is debris
 _MIN_DERMIS_SHARE = 0.5  # of the area of the epidermis that it carries
+_MOUTH_UM = 60.0  # half the width of the widest opening of a follicle
+_BASE_SHARE = 0.6  # of the junction lies above it; follicles make up less than the rest
+_SUNKEN_RATIO, _LEAST_SUNKEN_UM = 1.9, 160.0  # rete ridges reach less deep
 _MIN_SURFACE_UM = 60.0  # epithelium with less free surface is a follicle or a gland
 
 
@@ -64,6 +67,8 @@ def name_layers(epithelium: Mask, dense: Mask, tissue: Mask, mpp: float) -> Labe
     corneum = keratin | _corneum(tissue & ~epithelium & ~keratin, epithelium, glass, mpp)
     corneum |= _flakes(tissue & ~epithelium & ~corneum, corneum | glass, epithelium, mpp)
     surface, adnexa = _split_adnexa(epithelium, corneum | glass, mpp)
+    sunken = _sunken(surface, corneum | glass, tissue & ~epithelium & ~corneum, mpp)
+    surface, adnexa = surface & ~sunken, adnexa | sunken
     labels = tissue.astype(np.uint8) * np.uint8(DERMIS)
     labels[corneum] = STRATUM_CORNEUM
     labels[adnexa] = ADNEXA
@@ -93,7 +98,27 @@ def _corneum(rest: Mask, epithelium: Mask, glass: Mask, mpp: float) -> Mask:
         votes[pixels[out, 0], pixels[out, 1]] = behind
         waiting &= ~out
     blur = 2 * round(_CORNEUM_UM / 2 / mpp) + 1
-    return np.asarray(near & (cv2.blur(votes, (blur, blur)) > 0))
+    seen = near & (cv2.blur(votes, (blur, blur)) > 0)
+    return seen & ~_corners(rest, body, epithelium, mpp)
+
+
+def _corners(rest: Mask, body: Mask, epithelium: Mask, mpp: float) -> Mask:
+    """Dermis between a rete ridge and a cut edge: it hangs together with the body of it.
+
+    Corneum does so by no more than the blurred rim of the cut edge.
+    """
+    count, pieces = cv2.connectedComponents(body.astype(np.uint8), connectivity=4)
+    numbers = np.asarray(pieces, np.int32)
+    area = np.bincount(numbers.ravel(), minlength=count)
+    large = area >= _MIN_DERMIS_SHARE * _largest_neighbour(numbers, count, epithelium, mpp)
+    large[0] = False
+    dermis = large[numbers]
+    thick = opened(rest, _RIM_UM, mpp) & (distance_um(dermis, mpp) <= _CORNEUM_UM)
+    count, pieces = cv2.connectedComponents(thick.astype(np.uint8), connectivity=4)
+    joined = np.zeros(count, np.bool_)
+    joined[np.unique(pieces[thick & dermis])] = True
+    joined[0] = False
+    return np.asarray(distance_um(joined[pieces], mpp) <= _RIM_UM) & rest
 
 
 def spread_labels(labels: Labels, known: Mask) -> Labels:
@@ -168,3 +193,26 @@ def _split_adnexa(epithelium: Mask, outside: Mask, mpp: float) -> tuple[Mask, Ma
     surface = free_um >= _MIN_SURFACE_UM
     surface[0] = False
     return surface[pieces], epithelium & ~surface[pieces]
+
+
+def _sunken(surface: Mask, outside: Mask, dermis: Mask, mpp: float) -> Mask:
+    """Parts of the epidermis that reach far deeper than its rete ridges: follicles that open.
+
+    Depth is taken from the open surface: the mouth of a follicle, filled with keratin, is none.
+    A part is cut off at the level that most of the junction lies above.
+    """
+    mouth = int(np.ceil(_MOUTH_UM / mpp)) + 1
+    wide = np.pad(outside, mouth, mode="edge")  # glass at the picture's end may go on
+    depth = distance_um(distance_um(~wide, mpp) > _MOUTH_UM, mpp)[mouth:-mouth, mouth:-mouth]
+    depth = depth - np.float32(_MOUTH_UM)
+    border = surface & (distance_um(dermis, mpp) <= 1.5 * mpp) & np.isfinite(depth)
+    if not border.any():
+        return np.zeros_like(surface)
+    base = float(np.quantile(depth[border], _BASE_SHARE))
+    deepest = min(max(_LEAST_SUNKEN_UM, _SUNKEN_RATIO * base), _LOOK_THROUGH_UM)
+    below = surface & (depth > min(base, deepest)) & np.isfinite(depth)
+    count, pieces = cv2.connectedComponents(below.astype(np.uint8), connectivity=4)
+    sinks = np.zeros(count, np.bool_)
+    sinks[np.unique(pieces[below & (depth > deepest)])] = True
+    sinks[0] = False
+    return np.asarray(sinks[pieces])

@@ -30,8 +30,17 @@ from histoquant.collagen7 import (
 )
 from histoquant.damage import Damage
 from histoquant.detection import find_nuclei
-from histoquant.errors import SlideError
+from histoquant.errors import DarkFieldError
 from histoquant.evidence import SecondStain
+from histoquant.false_colour import false_colours
+from histoquant.fluorescence import FluorescenceModel
+from histoquant.fluorescent_section import (
+    find_section,
+    fluorescence_warnings,
+    straighten_marker,
+    with_line_threshold,
+    with_nuclear_thresholds,
+)
 from histoquant.junction import trace_junction
 from histoquant.morphometry import junction_bins, measure_morphometry
 from histoquant.nuclei import HALO_UM
@@ -62,6 +71,8 @@ class _Measured:
     summary: dict[str, object]
     reasons: dict[str, str]
     provenance: dict[str, object]
+    settings: Settings
+    """With the thresholds that were used: in fluorescence they are the slide's own."""
     nuclei: pd.DataFrame | None = None
     straightened: Straightened | None = None
 
@@ -122,6 +133,15 @@ def quantify(
                 anatomy=anatomy,
             )
     report = progress or (lambda step: None)
+    if slide.is_colour and settings.fluorescence.nuclear != "":
+        try:
+            survey_slide(slide, settings)
+        except DarkFieldError:  # colours are named as channels, and the slide is dark
+            with slide.as_channels() as channels:
+                return quantify(
+                    channels, marker, settings,
+                    workers=workers, progress=progress, slide_id=slide_id, anatomy=anatomy,
+                )  # fmt: skip
     damage = Damage(slide)
     while True:
         known = damage.known
@@ -153,14 +173,17 @@ def _measure(
     measured = measure(slide, section, bins, morphometry, settings)
     report("drawing the overlay")
     damaged = damage.count()
-    warnings = warnings_of(section, measured.summary, marker, settings, damaged)
+    used = measured.settings
+    warnings = warnings_of(section, measured.summary, marker, used, damaged)
+    warnings += fluorescence_warnings(section, measured.summary, used)
     return SlideResult(
         slide_id=slide_id or Path(slide.path).name.split(".")[0],
         marker=marker,
         summary={
             **measured.summary,
             **morphometry,
-            **traces(slide, section, marker, settings),
+            **traces(slide, section, marker, used),
+            "settings_sha256": settings.sha256,
             "damaged_tiles": damaged,
             "warnings": "; ".join(warnings) or "none",
         },
@@ -171,13 +194,18 @@ def _measure(
         compartments=section.compartments,
         junction_line=section.junction,
         provenance={
-            **provenance(slide, section, settings),
+            **provenance(slide, section, used),
             **measured.provenance,
             "damaged_tiles": damaged,
             "warnings": warnings,
         },
         overlay=draw_overlay(
-            slide, section.compartments, section.junction, measured.nuclei, measured.bins
+            slide,
+            section.compartments,
+            section.junction,
+            measured.nuclei,
+            measured.bins,
+            colours=false_colours(section.model),
         ),
     )
 
@@ -186,12 +214,8 @@ def _find_anatomy(
     slide: Slide, marker: Marker, settings: Settings, report: Progress, workers: int
 ) -> Section:
     report("looking over the slide")
-    if not slide.is_colour or len(slide.channels) != 3:
-        raise SlideError(
-            f"{slide.path}: {len(slide.channels)} channel(s) of {slide.dtype} "
-            f"({', '.join(slide.channels)}): stains are separated by colour, which takes red, "
-            "green and blue of 8 bit; the measurements need a bright-field slide."
-        )
+    if not slide.is_colour:
+        return find_section(slide, settings, report)
     survey = survey_slide(slide, settings)
     model = find_model(slide, survey, settings)
     report("finding epidermis and junction")
@@ -237,6 +261,9 @@ def _measure_p16(
         workers,
         keep=lambda points_um: section.compartments.at(points_um) > 0,
     )
+    if isinstance(section.model, FluorescenceModel):
+        settings = with_nuclear_thresholds(settings, section.model, found)
+        found["red_blue_ratio"] = np.nan  # no colours, so no cue for melanin
     nuclei, summary, reasons = measure_p16(
         found,
         section.compartments,
@@ -246,7 +273,7 @@ def _measure_p16(
         has_marker=section.model.has_marker,
     )
     sweep = threshold_sweep(nuclei, settings.p16).to_dict("records")
-    return _Measured(bins, summary, reasons, {"threshold_sweep": sweep}, nuclei=nuclei)
+    return _Measured(bins, summary, reasons, {"threshold_sweep": sweep}, settings, nuclei=nuclei)
 
 
 def _measure_collagen7(
@@ -259,10 +286,14 @@ def _measure_collagen7(
     del morphometry  # same call as p16's
     why = section.junction.reason or ("" if section.model.has_marker else NO_DAB)
     if why:
-        return _Measured(*missing_collagen7(bins, why), {})
-    straightened = straighten(
-        slide, section.model, section.junction, settings.collagen7, settings.stains.max_od
-    )
+        return _Measured(*missing_collagen7(bins, why), {}, settings)
+    if isinstance(section.model, FluorescenceModel):
+        straightened = straighten_marker(slide, section, settings)
+        settings = with_line_threshold(settings, section.model, straightened, bins)
+    else:
+        straightened = straighten(
+            slide, section.model, section.junction, settings.collagen7, settings.stains.max_od
+        )
     table, summary, reasons = measure_collagen7(straightened, bins, settings.collagen7)
     return _Measured(
         table,
@@ -271,11 +302,14 @@ def _measure_collagen7(
         {
             "straightened": {
                 "axes": ["arc", "depth"],
-                "unit": "DAB OD",
+                "unit": f"{section.model.names[1].upper()} OD"
+                if section.white
+                else section.model.unit,
                 "step_um": settings.collagen7.depth_step_um,
                 "first_depth_um": -settings.collagen7.epidermal_um,
                 "samples_of_stretch": np.bincount(straightened.stretch).tolist(),
             }
         },
+        settings,
         straightened=straightened,
     )
