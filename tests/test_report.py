@@ -120,6 +120,17 @@ def test_a_study_without_a_single_success_has_a_page(
     assert "No slide is done" in write_report(directory.path).read_text(encoding="utf-8")
 
 
+def test_a_ledger_without_slides_and_a_folder_nobody_knows(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "empty")
+    run.slides.mkdir(parents=True)
+    run.ledger().save()
+    (run.slides / "who?").mkdir()
+    text = write_report(run.path).read_text(encoding="utf-8")
+    assert Page(text).open == []
+    assert "Slides received: 0" in text
+    assert "who?" not in text
+
+
 def test_large_overlays_are_made_smaller(results: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (3000, 2000, 3), dtype=np.uint8)
     Image.fromarray(noise).save(results / "slides" / "a" / "overlay.png")

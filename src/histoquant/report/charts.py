@@ -85,7 +85,9 @@ def strip(column: Column, points: Sequence[Point], n_missing: int) -> Drawing | 
         fill, ring = ("#ffffff", SOFT) if point.control else (INK, "#ffffff")
         hint = f"{point.name}: {show(point.value)}{unit}"
         drawing.dot((scale(point.value), middle + y), 4.2, fill, ring, hint)
-    notes = f"{len(own)} samples" + (f", {n_missing} missing" if n_missing else "")
+    notes = f"{len(own)} sample{'' if len(own) == 1 else 's'}" + (
+        f", {n_missing} missing" if n_missing else ""
+    )
     drawing.text((516, 38), notes, anchor="end", colour=SOFT, size=12.5)
     return drawing
 
