@@ -26,13 +26,13 @@ from histoquant.results import read_result, write_result
     [
         (
             "p16",
-            "compartments.geojson junction.parquet nuclei.parquet overlay.png result.json "
-            "summary.csv",
+            "anatomy.npz compartments.geojson junction.parquet nuclei.parquet overlay.png "
+            "result.json summary.csv",
         ),
         (
             "col7",
-            "compartments.geojson junction.parquet overlay.png result.json straightened.zarr "
-            "summary.csv",
+            "anatomy.npz compartments.geojson junction.parquet overlay.png result.json "
+            "straightened.zarr summary.csv",
         ),
     ],
 )

@@ -10,6 +10,8 @@ import typer
 from typer.core import TyperGroup
 
 from histoquant import __version__
+from histoquant.cli_export import export
+from histoquant.cli_review import agreement, remeasure, review
 from histoquant.cli_run import INTERRUPTED, SOME_FAILED, WRONG_USE, run_slides
 from histoquant.cli_study import study
 from histoquant.errors import HistoquantError, SettingsError
@@ -184,6 +186,7 @@ def tables(directory: DirectoryArgument) -> None:
     Joins what the shards of a run have done so far.
     """
     from histoquant import console, shards
+    from histoquant.export import tables_as_workbook
     from histoquant.rundir import RunDirectory
 
     run = RunDirectory(directory)
@@ -193,6 +196,7 @@ def tables(directory: DirectoryArgument) -> None:
         merged = shards.merge(run)
         rows = run.write_tables()
         ledger = run.ledger()
+        tables_as_workbook(run, rows)
     console.show_markers(rows)
     console.show_fates(ledger)
     if merged and (ledger.count("failed") or ledger.count("pending")):
@@ -212,6 +216,12 @@ def report(directory: DirectoryArgument) -> None:
 
 
 app.command(epilog="Example: histoquant study results --design design.csv --plan plan.toml")(study)
+app.command(epilog="Example: histoquant export results --to geojson")(export)
+
+
+app.command(epilog="Example: histoquant review results --reviewer anna --blind")(review)
+app.command(epilog="Example: histoquant remeasure results")(remeasure)
+app.command(epilog="Example: histoquant agreement results --outcome positive_percent")(agreement)
 
 
 @app.command("settings", epilog="Example: histoquant settings > my.toml")

@@ -93,6 +93,7 @@ def _run_all(
     about: dict[str, Any],
 ) -> Outcome:
     from histoquant import batch, console
+    from histoquant.export import tables_as_workbook
     from histoquant.report import write_report
 
     with directory.locked():
@@ -109,6 +110,7 @@ def _run_all(
                 progress=shown.on_stage,
             )
         try:
+            tables_as_workbook(directory, outcome.markers)
             write_report(directory.path)
         except OSError as error:
             raise ResultError(f"the results are whole, the report is not: {error}") from None

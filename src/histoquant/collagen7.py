@@ -127,9 +127,21 @@ def measure_collagen7(
             _measure_profile(straightened, _samples_of(straightened, row), settings)
             for row in bins.itertuples()
         ],
-        columns=list(_PROFILE_COLUMNS),
-    ).astype(_PROFILE_COLUMNS)
-    table = pd.concat([bins.reset_index(drop=True), profiles], axis=1)
+        columns=list(PROFILE_COLUMNS),
+    ).astype(PROFILE_COLUMNS)
+    return summarise_collagen7(pd.concat([bins.reset_index(drop=True), profiles], axis=1), settings)
+
+
+def summarise_collagen7(
+    table: pd.DataFrame, settings: Collagen7Settings
+) -> tuple[pd.DataFrame, dict[str, object], dict[str, str]]:
+    """Figures of a slide from its bins and their profiles: what follows an exclusion of bins.
+
+    Returns
+    -------
+    As `measure_collagen7`; a bin without a profile is excluded.
+    """
+    table = table.copy()
     lost = table["peak_od"].isna() & ~table["excluded"]
     table.loc[lost, "exclusion_reason"] = "no free normals: the junction folds back on itself"
     table["excluded"] |= lost
@@ -141,14 +153,14 @@ def missing_collagen7(bins: pd.DataFrame, why: str) -> tuple[
 ]:  # fmt: skip
     """Tables and figures of a slide that has no collagen VII measurement, with the reason."""
     profiles = pd.DataFrame(
-        {name: pd.Series(np.nan, index=bins.index, dtype=float) for name in _PROFILE_COLUMNS}
+        {name: pd.Series(np.nan, index=bins.index, dtype=float) for name in PROFILE_COLUMNS}
     )
     profiles["positive"] = pd.array([pd.NA] * len(bins), dtype="boolean")
     summary: dict[str, object] = dict.fromkeys(_SUMMARY, float("nan"))
     return pd.concat([bins, profiles], axis=1), summary, dict.fromkeys(_SUMMARY, why)
 
 
-_PROFILE_COLUMNS = {
+PROFILE_COLUMNS = {
     "depth_peak_um": float,
     "peak_od": float,
     "integrated_od_um": float,

@@ -144,6 +144,26 @@ NUCLEI: tuple[Column, ...] = (
         "One of a run of basal positive nuclei side by side.",
         required=False,
     ),
+    _number(
+        "dab_od_sd",
+        "OD",
+        "Standard deviation of the DAB optical density in the nucleus.",
+        required=False,
+    ),
+    _number(
+        "red_blue_ratio",
+        "1",
+        "Mean optical density in red / in blue: melanin is redder than DAB.",
+        required=False,
+    ),
+    Column(
+        "reviewed_class",
+        "int64",
+        "1",
+        "Class (0-3) that a reviewer gave the nucleus; -1 where none did. Only after review.",
+        required=False,
+    ),
+    _flag("added", "A reviewer added it: it has no OD. Only after review.", required=False),
 )
 
 JUNCTION: tuple[Column, ...] = (
@@ -350,6 +370,28 @@ SAMPLE_SWEEP: tuple[Column, ...] = (
     Column("n_sections", "int64", "1", "Slides pooled into the row."),
     *SWEEP,
 )
+
+DRIFT: tuple[Column, ...] = (
+    _text("marker", "p16 or col7."),
+    _text("control", "none (study slides), negative or positive."),
+    _text("batch", "Staining run, from the manifest."),
+    Column("n_slides", "int64", "1", "Slides of the batch."),
+    _text("slides", "Those slides' names in this results directory."),
+    _number("marker_od", "OD", "Median over the slides. p16: of the median nuclear DAB OD; col7: "
+            "of the median peak DAB OD along the junction."),
+    _number("hematoxylin_od", "OD", "p16: median over the slides of the median nuclear "
+            "hematoxylin OD."),
+    _number("background_od", "OD", "Median over the slides. p16: of the DAB OD of the cytoplasm "
+            "rings; col7: of the DAB OD beside the junction."),
+    _number("expected_marker_od", "OD", "Median of marker_od over the other batches."),
+    _number("limit_marker_od", "OD", "How far marker_od may lie from that: 0.05 OD or 3.5 x "
+            "1.4826 x MAD of the other batches, whichever is more."),
+    _number("expected_hematoxylin_od", "OD", "Median of hematoxylin_od over the other batches."),
+    _number("limit_hematoxylin_od", "OD", "How far hematoxylin_od may lie from that, likewise."),
+    _flag("flagged", "A stain of the control slides lies beyond its limit; missing where batches "
+          "are not judged."),
+    _text("reason", "What lies beyond its limit, or why the batch is not judged."),
+)  # fmt: skip
 
 LEDGER: tuple[Column, ...] = (
     _text("slide", "The slide's path: as in the manifest, or whole where there was none."),

@@ -10,6 +10,7 @@
     ├── SettingsError       a setting is unknown or out of range
     ├── ManifestError       rows of a manifest that cannot be used, all of them at once
     ├── ResultError         a results directory that is missing, locked or damaged
+    ├── ReviewError         an edit, a journal or a review that cannot be used
     └── StudyError          a study that cannot be analysed as asked: wrong table, unknown outcome
         └── DesignError     a design that contradicts itself or the samples, all of it at once
 
@@ -50,6 +51,14 @@ class ManifestError(HistoquantError):
 
 class ResultError(HistoquantError):
     """A results directory that is missing, locked or damaged."""
+
+
+class ExportError(HistoquantError):
+    """An export that cannot be made as asked, such as one whose library is not installed."""
+
+
+class ReviewError(HistoquantError):
+    """An edit, a journal of edits or a review that cannot be used, and why."""
 
 
 class StudyError(HistoquantError):

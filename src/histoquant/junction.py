@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import cast
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +19,10 @@ from scipy.spatial import cKDTree
 from skimage.measure import find_contours
 
 from histoquant.anatomy import DERMIS, EPIDERMIS, Compartments
+from histoquant.border import FULL
 from histoquant.polyline import cut_knobs, length, right_normals, sample, smooth_line, smooth_steps
 from histoquant.settings import AnatomySettings, JunctionSettings
+from histoquant.windowed import boxes_around, window_of
 
 Points = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -32,6 +35,9 @@ _LOOK_UM = 20.0
 _MIN_DERMAL_SHARE, _END_DERMAL_SHARE = 0.5, 0.1
 _END_VERTICES = 16  # some 25 um: at a cut edge glass cuts the view of dermis short
 _NORMAL_SIGMA = 4.0  # vertices, about one pixel apart
+
+_SURFACES: WeakKeyDictionary[Compartments, dict[float, list[Points]]] = WeakKeyDictionary()
+"""Surfaces by their smoothing: a review asks for them again with every edit."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,12 +157,28 @@ class Junction:
         points = np.asarray(points_um, np.float64).reshape(-1, 2)
         if not self.stretches:
             return Located(np.full(len(points), np.nan), np.zeros(len(points), bool))
+        depth, beside = self.seek(points)
+        return Located(depth, np.concatenate([s.excluded for s in self.stretches])[beside])
+
+    def seek(self, points: Points) -> tuple[Floats, npt.NDArray[np.int64]]:
+        """Signed distance of points, and the vertex whose smooth course is nearest to each.
+
+        Neither depends on what is excluded.
+        """
         vertices, normals, tree = self._index
         nearest = np.asarray(tree.query(points)[1], np.int64)
         offset = points - vertices[nearest]
         side = np.where((offset * normals[nearest]).sum(axis=1) >= 0, 1.0, -1.0)
-        excluded, course = self._course_index
-        return Located(side * self._distance(points, nearest), excluded[course.query(points)[1]])
+        beside = np.asarray(self._course_index.query(points)[1], np.int64)
+        return cast(Floats, side * self._distance(points, nearest)), beside
+
+    def excluded_at(self, points_um: Points) -> Mask:
+        """Whether (n, 2) points in um lie over or under junction that is not measured."""
+        points = np.asarray(points_um, np.float64).reshape(-1, 2)
+        if not self.stretches:
+            return np.zeros(len(points), np.bool_)
+        excluded = np.concatenate([s.excluded for s in self.stretches])
+        return cast(Mask, excluded[self._course_index.query(points)[1]])
 
     def _distance(self, points: Points, nearest: npt.NDArray[np.int64]) -> Floats:
         """Distance to the two segments that meet at each point's nearest vertex."""
@@ -176,9 +198,8 @@ class Junction:
         return vertices, normals, cKDTree(vertices)
 
     @cached_property
-    def _course_index(self) -> tuple[Mask, cKDTree]:
-        excluded = np.concatenate([s.excluded for s in self.stretches])
-        return excluded, cKDTree(np.concatenate([s.course_um for s in self.stretches]))
+    def _course_index(self) -> cKDTree:
+        return cKDTree(np.concatenate([s.course_um for s in self.stretches]))
 
     @cached_property
     def _stretch_of(self) -> npt.NDArray[np.int64]:
@@ -206,7 +227,7 @@ def trace_junction(
             smooth = smooth_line(whole, settings.step_um, settings.smoothing_um)
         if smooth is None or length(smooth) < settings.min_length_um:
             continue
-        oriented = _dermis_right(smooth, compartments)
+        oriented = dermis_right(smooth, compartments)
         course = smooth_steps(oriented, settings.chord_um / settings.step_um)
         stretches.append(Stretch(oriented, _near_ends(oriented, anatomy.cut_edge_um), course))
     if not stretches:
@@ -227,18 +248,18 @@ def trace_surface(compartments: Compartments, smoothing_um: float) -> list[Point
     """
     if not compartments.has_epidermis:
         return []
-    lines = _borders(compartments, facing_dermis=False)
-    smooth = [smooth_line(line, smoothing_um / 2, smoothing_um) for line in lines]
-    return [line for line in smooth if line is not None]
+    known = _SURFACES.setdefault(compartments, {})
+    if smoothing_um not in known:
+        lines = _borders(compartments, facing_dermis=False)
+        smooth = [smooth_line(line, smoothing_um / 2, smoothing_um) for line in lines]
+        known[smoothing_um] = [line for line in smooth if line is not None]
+    return known[smoothing_um]
 
 
 def _borders(compartments: Compartments, *, facing_dermis: bool) -> Iterator[Points]:
     """Runs of the epidermis' outline within the picture, in um, that face dermis or do not."""
     extent = np.array(compartments.labels.shape) - 1 - _BORDER_PX
-    for contour in find_contours(np.pad(compartments.score, 1, constant_values=-1), 0.0):
-        pixels = contour - 1  # the padding
-        if len(pixels) < 4:
-            continue
+    for pixels in _outlines(compartments):
         line_um = (pixels + 0.5) * compartments.mpp
         inside = ((pixels > _BORDER_PX) & (pixels < extent)).all(axis=1)
         share = _dermal_share(line_um, compartments)
@@ -248,6 +269,15 @@ def _borders(compartments: Compartments, *, facing_dermis: bool) -> Iterator[Poi
             mask=share >= _END_DERMAL_SHARE,
         )
         yield from _runs(line_um, (dermal == facing_dermis) & inside)
+
+
+def _outlines(compartments: Compartments) -> Iterator[Points]:
+    """Closed outlines (n, 2) of the epidermis in pixels, piece by piece."""
+    for box in boxes_around(compartments.labels == EPIDERMIS, 2):
+        score = compartments.score[window_of(box)].astype(np.float32)
+        for contour in find_contours(np.pad(score, 1, constant_values=-FULL), 0.0):
+            if len(contour) >= 4:
+                yield contour - 1 + (box.y, box.x)  # the padding
 
 
 def _dermal_share(outline_um: Points, compartments: Compartments) -> Floats:
@@ -325,8 +355,8 @@ def _to_cut_edges(line_um: Points, compartments: Compartments) -> Points:
     return np.concatenate([ends[0][::-1], line_um, ends[1]])
 
 
-def _dermis_right(line_um: Points, compartments: Compartments) -> Points:
-    """The line, reversed if need be, so that epidermis lies to its left."""
+def dermis_right(line_um: Points, compartments: Compartments) -> Points:
+    """The line (n, 2) in um, reversed if need be, so that epidermis lies to its left."""
     votes, normals = 0, right_normals(line_um)
     for side in (1, -1):
         codes = compartments.at(line_um + side * 6.0 * normals)

@@ -14,7 +14,7 @@ from typing import cast
 from histoquant.errors import HistoquantError
 from histoquant.isolation import LostError, OwnProcess
 from histoquant.manifest import Entry
-from histoquant.results import write_failure, write_result
+from histoquant.results import JOURNALS, write_failure, write_result
 from histoquant.resume import Key, Step, make_key
 from histoquant.rundir import RunDirectory, Status, now
 from histoquant.settings import Marker
@@ -72,13 +72,29 @@ def measure(
             "peak_memory_mb": _peak_memory_mb(),
         }
         write_result(result, directory.slide(entry.slide_id), record)
+        note = _apply_review(entry, directory)
     except Exception as error:
         known = isinstance(error, HistoquantError)
         reason = str(error) if known else f"{type(error).__name__}: {error}"
         log = "".join(traceback.format_exception(error))
         record = {"error": type(error).__name__, "passing": _is_passing(error)}
         return _failed(step, directory, key, reason, log, record, time.monotonic() - clock)
-    return Fate(entry, "done", "", seconds, lacking=result.reasons.get("dej_length_mm", ""))
+    return Fate(entry, "done", note, seconds, lacking=result.reasons.get("dej_length_mm", ""))
+
+
+def _apply_review(entry: Entry, directory: RunDirectory) -> str:
+    """Apply a reviewer's edits to the new result; in words what of them could not be."""
+    if not any(directory.slide(entry.slide_id).glob(JOURNALS)):
+        return ""
+    from histoquant.review.remeasuring import reapply
+
+    row = {"resolved_path": entry.resolved_path, "mpp": entry.mpp}
+    report = reapply(directory, entry.slide_id, row)
+    if report is None:
+        return ""
+    if report.problem:
+        return f"the reviewer's edits are not applied: {report.problem}"
+    return f"{len(report.lost)} reviewer's edit(s) find no object any more" if report.lost else ""
 
 
 def measure_apart(

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from histoquant import rates
 from histoquant.anatomy import (
@@ -21,11 +25,22 @@ from histoquant.positivity import BASAL, SUPRABASAL, block_runs, grade
 from histoquant.settings import Settings
 from histoquant.sweep import threshold_sweep
 
-__all__ = ["find_nuclei", "measure_p16", "threshold_sweep", "warn_of_field"]
+__all__ = [
+    "count_p16",
+    "find_nuclei",
+    "leave_out",
+    "measure_p16",
+    "measured_sizes",
+    "place_nuclei",
+    "threshold_sweep",
+    "warn_of_field",
+]
 
 PAPILLARY, RETICULAR = "dermis_papillary", "dermis_reticular"
 OTHER = "other"
 NO_DAB = "the slide's stain set has no DAB"
+_PLACES = (BASAL, SUPRABASAL, PAPILLARY, RETICULAR, OTHER)
+_OUTSIDE = (BACKGROUND, STRATUM_CORNEUM, ADNEXA)
 _BROWN = 0.9  # of the epidermal nuclei: a stain on all of them marks nothing
 
 _GROUPS = {
@@ -70,26 +85,56 @@ def measure_p16(
     reasons
         Why, for each missing figure.
     """
-    table = _place(nuclei, compartments, junction, settings)
-    table = grade(table, settings.p16, has_marker)
+    sizes = measured_sizes(compartments, junction, settings, surface_length_mm)
+    table, summary, reasons = count_p16(
+        place_nuclei(nuclei, compartments, junction, settings),
+        sizes,
+        junction,
+        settings,
+        has_marker=has_marker,
+        missing_anatomy=compartments.reason or junction.reason,
+    )
+    texts = {name: table[name].astype(str) for name in ("compartment", "exclusion_reason")}
+    return table.assign(**texts), summary, reasons
+
+
+def count_p16(
+    placed: pd.DataFrame,
+    sizes: dict[str, float],
+    junction: Junction,
+    settings: Settings,
+    *,
+    has_marker: bool = True,
+    missing_anatomy: str = "",
+) -> tuple[pd.DataFrame, dict[str, object], dict[str, str]]:
+    """Grade nuclei whose places are known, and take the figures: what follows a change of class.
+
+    Parameters
+    ----------
+    placed
+        From `place_nuclei`; a column `reviewed_class` overrides the colour (`positivity.grade`).
+    sizes
+        From `measured_sizes`.
+    missing_anatomy
+        Why there is no epidermis or junction; empty when there is.
+
+    Returns
+    -------
+    As `measure_p16`, `compartment` as a categorical.
+    """
+    table = grade(placed, settings.p16, has_marker)
     if has_marker:
         blocks, n_runs = block_runs(table, junction, settings.p16)
     else:
         blocks, n_runs = np.zeros(len(table), np.bool_), 0
     table = table.assign(block_positive=blocks)
-    areas = _areas(compartments, junction, settings)
-    lengths = {
-        "measured_length_mm": junction.measured_length_um / 1000,
-        "surface_length_mm": surface_length_mm,
-    }
-    summary = _summarise(table, areas | lengths, has_marker, n_runs)
-    missing_anatomy = compartments.reason or junction.reason
+    summary = _summarise(table, sizes, has_marker, n_runs)
     reasons = {
         name: _reason(name, has_marker, missing_anatomy, _has_nuclei(name, summary))
         for name, value in summary.items()
         if isinstance(value, float) and np.isnan(value)
     }
-    return table.drop(columns=["dab_od_sd", "red_blue_ratio"]), summary, reasons
+    return table, summary, reasons
 
 
 def warn_of_field(summary: dict[str, object], settings: Settings) -> list[str]:
@@ -113,35 +158,98 @@ def warn_of_field(summary: dict[str, object], settings: Settings) -> list[str]:
     return warnings
 
 
-def _place(
+def place_nuclei(
     nuclei: pd.DataFrame, compartments: Compartments, junction: Junction, settings: Settings
 ) -> pd.DataFrame:
-    """Add `compartment`, `dej_distance_um`, `beside_measured_junction` and the exclusions."""
+    """Say where each nucleus lies, and which lie where nothing is counted.
+
+    Parameters
+    ----------
+    nuclei
+        Columns ``x_um, y_um``.
+
+    Returns
+    -------
+    `nuclei` with ``compartment``, ``dej_distance_um``, ``beside_measured_junction``,
+    ``excluded`` and ``exclusion_reason``; the two texts as categoricals.
+    """
     points = nuclei[["y_um", "x_um"]].to_numpy(dtype=np.float64)
     code, located = compartments.at(points), junction.locate(points)
     depth = located.depth_um
     with_line = compartments.has_epidermis and bool(junction.stretches)
     anatomy = settings.anatomy
-    compartment = np.full(len(nuclei), OTHER, dtype=object)
+    group = np.full(len(nuclei), _PLACES.index(OTHER), dtype=np.int8)
     if with_line:
         epidermis, dermis = code == EPIDERMIS, code == DERMIS
-        compartment[epidermis] = SUPRABASAL
-        compartment[epidermis & (depth >= -anatomy.basal_depth_um)] = BASAL
-        compartment[dermis] = RETICULAR
-        compartment[dermis & (depth <= anatomy.papillary_depth_um)] = PAPILLARY
-    reason = np.full(len(nuclei), "", dtype=object)
-    for outside in (BACKGROUND, STRATUM_CORNEUM, ADNEXA):
-        reason[code == outside] = NAMES[outside].replace("_", " ")
+        group[epidermis] = _PLACES.index(SUPRABASAL)
+        group[epidermis & (depth >= -anatomy.basal_depth_um)] = _PLACES.index(BASAL)
+        group[dermis] = _PLACES.index(RETICULAR)
+        group[dermis & (depth <= anatomy.papillary_depth_um)] = _PLACES.index(PAPILLARY)
+    reason = np.zeros(len(nuclei), dtype=np.int8)
+    for number, outside in enumerate(_OUTSIDE, 1):
+        reason[code == outside] = number
+    reasons = ["", *(NAMES[outside].replace("_", " ") for outside in _OUTSIDE)]
     return nuclei.assign(
-        compartment=compartment.astype(str),
+        compartment=_categorical(group, _PLACES),
         dej_distance_um=depth,
         beside_measured_junction=~located.excluded & with_line,
-        excluded=reason != "",
-        exclusion_reason=reason.astype(str),
+        excluded=reason > 0,
+        exclusion_reason=_categorical(reason, reasons),
     )
 
 
-def _areas(compartments: Compartments, junction: Junction, settings: Settings) -> dict[str, float]:
+def leave_out(
+    placed: pd.DataFrame, number: NDArray[np.integer[Any]], reasons: Sequence[str]
+) -> pd.DataFrame:
+    """`placed` with more nuclei excluded: those whose `number` is not 0, for ``reasons[number]``.
+
+    Parameters
+    ----------
+    placed
+        From `place_nuclei`.
+    number
+        (n,) index into `reasons`, the first of which stands for none.
+    """
+    known = placed["exclusion_reason"].cat
+    words = [*known.categories, *(r for r in reasons[1:] if r not in known.categories)]
+    codes = np.array([0, *(words.index(reason) for reason in reasons[1:])], np.int16)[number]
+    return placed.assign(
+        excluded=placed["excluded"].to_numpy(dtype=np.bool_) | (number > 0),
+        exclusion_reason=_categorical(np.where(number > 0, codes, known.codes), words),
+    )
+
+
+def measured_sizes(
+    compartments: Compartments,
+    junction: Junction,
+    settings: Settings,
+    surface_length_mm: float = float("nan"),
+    left_out: NDArray[np.bool_] | None = None,
+) -> dict[str, float]:
+    """Areas (mm2) and lengths (mm) that counts are divided by; NaN where there are none.
+
+    Parameters
+    ----------
+    left_out
+        bool, the shape of the compartments: pixels that are in no area.
+    """
+    return _areas(compartments, junction, settings, left_out) | {
+        "measured_length_mm": junction.measured_length_um / 1000,
+        "surface_length_mm": surface_length_mm,
+    }
+
+
+def _categorical(codes: NDArray[np.integer[Any]], words: Sequence[str]) -> Any:
+    """Texts that repeat, as numbers: a slide has some 300,000 nuclei."""
+    return pd.Categorical.from_codes(codes, dtype=pd.CategoricalDtype([*words]))
+
+
+def _areas(
+    compartments: Compartments,
+    junction: Junction,
+    settings: Settings,
+    left_out: NDArray[np.bool_] | None,
+) -> dict[str, float]:
     """Areas of epidermis and of the two bands of dermis (mm2), NaN without a junction.
 
     The papillary band leaves out what lies nearest to excluded junction, as the nuclei do.
@@ -159,10 +267,16 @@ def _areas(compartments: Compartments, junction: Junction, settings: Settings) -
     located = junction.locate(points)
     papillary = located.depth_um <= settings.anatomy.papillary_depth_um
     cell = (stride * compartments.mpp) ** 2 / 1e6
+    epidermis = compartments.area_mm2(EPIDERMIS)
+    kept = np.ones(len(points), np.bool_)
+    if left_out is not None:
+        kept = ~left_out[rows * stride, columns * stride]
+        out = (compartments.labels == EPIDERMIS) & left_out
+        epidermis -= float(out.sum()) * compartments.mpp**2 / 1e6
     return {
-        "epidermis_area_mm2": compartments.area_mm2(EPIDERMIS),
-        "papillary_area_mm2": float((papillary & ~located.excluded).sum()) * cell,
-        "reticular_area_mm2": float((~papillary).sum()) * cell,
+        "epidermis_area_mm2": epidermis,
+        "papillary_area_mm2": float((papillary & ~located.excluded & kept).sum()) * cell,
+        "reticular_area_mm2": float((~papillary & kept).sum()) * cell,
     }
 
 
@@ -170,34 +284,36 @@ def _summarise(
     table: pd.DataFrame, sizes: dict[str, float], has_marker: bool, n_runs: int
 ) -> dict[str, object]:
     """Take the p16 figures, by name."""
-    counted = table[~table["excluded"]]
-    n: dict[str, float] = _counts(counted, "n_nuclei", "n_positive", has_marker)
+    flag = _Flags(table, has_marker)
+    counted, positive = flag.counted, flag.positive
     with_line = not np.isnan(sizes["epidermis_area_mm2"])
-    for group, members in _GROUPS.items():
-        rows = counted[counted["compartment"].isin(members)]
+    n: dict[str, float] = flag.counts("n_nuclei", "n_positive", counted)
+    for group in _GROUPS:
         names = f"n_{group}", f"n_{group}_positive"
-        n |= _counts(rows, *names, has_marker) if with_line else dict.fromkeys(names, np.nan)
-    beside = counted[counted["beside_measured_junction"]]
+        own = flag.counts(*names, flag.within(group))
+        n |= own if with_line else dict.fromkeys(names, np.nan)
+    beside = table["beside_measured_junction"].to_numpy(dtype=np.bool_)
     for group in ("epidermis", "papillary"):
-        rows = beside[beside["compartment"].isin(_GROUPS[group])]
-        name = f"n_{group}_positive_measured"
+        rows = flag.within(group) & beside
         # Where no nucleus at all was found, that there are no positive ones says nothing.
-        known = with_line and has_marker and len(rows) > 0
-        n[name] = int(rows["positive"].sum()) if known else np.nan
-    clear = counted[~counted["pigment_suspected"]]
-    n |= _counts(clear, "n_without_pigment", "n_positive_without_pigment", has_marker)
-    n["n_pigment_suspected"] = len(counted) - len(clear) if has_marker else np.nan
-    n["n_haze_suspected"] = int(counted["haze_suspected"].sum()) if has_marker else np.nan
+        known = with_line and has_marker and bool(rows.any())
+        n[f"n_{group}_positive_measured"] = int((rows & positive).sum()) if known else np.nan
+    pigment = counted & table["pigment_suspected"].to_numpy(dtype=np.bool_)
+    n |= flag.counts("n_without_pigment", "n_positive_without_pigment", counted & ~pigment)
+    n["n_pigment_suspected"] = int(pigment.sum()) if has_marker else np.nan
+    n["n_haze_suspected"] = flag.count("haze_suspected") if has_marker else np.nan
     known = with_line and has_marker
-    n["n_block_positive"] = int(counted["block_positive"].sum()) if known else np.nan
+    n["n_block_positive"] = flag.count("block_positive") if known else np.nan
     n["n_block_runs"] = n_runs if known else np.nan
-    classes = counted["intensity_class"]
+    classes = table["intensity_class"].to_numpy(dtype=np.int64)[counted] if has_marker else None
     for level in (1, 2, 3):
-        n[f"n_{level}plus"] = int((classes == level).sum()) if has_marker else np.nan
+        n[f"n_{level}plus"] = np.nan if classes is None else int((classes == level).sum())
     summary: dict[str, object] = {k: v for k, v in sizes.items() if k.endswith("_area_mm2")}
     summary |= n
-    summary["ring_dab_od_median"] = float(counted["ring_dab_od_mean"].median())
-    h_score = rates.h_score(classes) if has_marker else rates.MISSING
+    rings = table["ring_dab_od_mean"].to_numpy(dtype=np.float64)[counted]
+    rings = rings[np.isfinite(rings)]
+    summary["ring_dab_od_median"] = float(np.median(rings)) if rings.size else float("nan")
+    h_score = rates.MISSING if classes is None else rates.h_score(classes)
     summary |= {"h_score": h_score.value, "h_score_low": h_score.low, "h_score_high": h_score.high}
     tops = dict(n)
     if not n["n_reticular"]:
@@ -223,9 +339,29 @@ _RATES = {
 }
 
 
-def _counts(rows: pd.DataFrame, total: str, positive: str, has_marker: bool) -> dict[str, float]:
-    count = int(rows["positive"].sum()) if has_marker else np.nan
-    return {total: len(rows), positive: count}
+class _Flags:
+    """Which nuclei count, where they lie, and which are positive: as arrays, for quick sums."""
+
+    def __init__(self, table: pd.DataFrame, has_marker: bool) -> None:
+        self._table, self._has_marker = table, has_marker
+        self._place = pd.Categorical(table["compartment"], categories=_PLACES).codes
+        self.counted = ~table["excluded"].to_numpy(dtype=np.bool_)
+        nothing = np.zeros(len(table), np.bool_)
+        self.positive = table["positive"].to_numpy(dtype=np.bool_) if has_marker else nothing
+
+    def within(self, group: str) -> NDArray[np.bool_]:
+        """Counted nuclei of a group of compartments."""
+        members = [self._place == _PLACES.index(name) for name in _GROUPS[group]]
+        return np.asarray(self.counted & np.logical_or.reduce(members))
+
+    def counts(self, total: str, positive: str, rows: NDArray[np.bool_]) -> dict[str, float]:
+        """How many nuclei, and how many positive ones, under these names."""
+        count = int((rows & self.positive).sum()) if self._has_marker else np.nan
+        return {total: int(rows.sum()), positive: count}
+
+    def count(self, column: str) -> int:
+        """Counted nuclei that have a flag."""
+        return int((self.counted & self._table[column].to_numpy(dtype=np.bool_)).sum())
 
 
 def _rate(name: str, top: float, bottom: float, of_nuclei: bool) -> dict[str, float]:

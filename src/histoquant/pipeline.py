@@ -12,14 +12,14 @@ Forward only: every step takes what it needs and returns a new value.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from histoquant.anatomy import SecondStain, find_compartments
+from histoquant.anatomy import find_compartments
 from histoquant.blocks import plan_blocks
 from histoquant.collagen7 import (
     NO_DAB,
@@ -31,6 +31,7 @@ from histoquant.collagen7 import (
 from histoquant.damage import Damage
 from histoquant.detection import find_nuclei
 from histoquant.errors import DarkFieldError
+from histoquant.evidence import SecondStain
 from histoquant.false_colour import false_colours
 from histoquant.fluorescence import FluorescenceModel
 from histoquant.fluorescent_section import (
@@ -49,12 +50,15 @@ from histoquant.results import SlideResult
 from histoquant.settings import MARKERS, Marker, Settings
 from histoquant.slides import Slide, open_slide
 from histoquant.staining import field_figures, find_model, survey_slide
-from histoquant.stains import field_density, unmix
 from histoquant.tissue import tissue_detail
 from histoquant.traces import Section, provenance, trace_reasons, traces, warnings_of
+from histoquant.windowed import density_of, stains_of
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from histoquant.anatomy import Compartments
+    from histoquant.junction import Junction
 
 Progress = Callable[[str], None]
 
@@ -81,6 +85,7 @@ def quantify(
     workers: int = 1,
     progress: Progress | None = None,
     slide_id: str | None = None,
+    anatomy: tuple[Compartments, Junction] | None = None,
 ) -> SlideResult:
     """Measure one marker on one slide.
 
@@ -98,6 +103,8 @@ def quantify(
         Called with the name of each step as it begins.
     slide_id
         Name of the slide in the result; by default the name of its file.
+    anatomy
+        A person's compartments and junction, in place of those that the program finds.
 
     Returns
     -------
@@ -117,7 +124,13 @@ def quantify(
     if not isinstance(slide, Slide):
         with open_slide(slide, on_damage=settings.slides.damaged_tiles) as opened:
             return quantify(
-                opened, marker, settings, workers=workers, progress=progress, slide_id=slide_id
+                opened,
+                marker,
+                settings,
+                workers=workers,
+                progress=progress,
+                slide_id=slide_id,
+                anatomy=anatomy,
             )
     report = progress or (lambda step: None)
     if slide.is_colour and settings.fluorescence.nuclear != "":
@@ -126,13 +139,13 @@ def quantify(
         except DarkFieldError:  # colours are named as channels, and the slide is dark
             with slide.as_channels() as channels:
                 return quantify(
-                    channels, marker, settings,
-                    workers=workers, progress=progress, slide_id=slide_id,
+                    channels, marker, settings, workers=workers, progress=progress,
+                    slide_id=slide_id, anatomy=anatomy,
                 )  # fmt: skip
     damage = Damage(slide)
     while True:
         known = damage.known
-        result = _measure(slide, marker, settings, workers, report, slide_id, damage)
+        result = _measure(slide, marker, settings, workers, report, slide_id, damage, anatomy)
         if damage.known == known:
             return result
         report(f"again, without {damage.known} unreadable tiles")
@@ -146,9 +159,12 @@ def _measure(
     report: Progress,
     slide_id: str | None,
     damage: Damage,
+    anatomy: tuple[Compartments, Junction] | None,
 ) -> SlideResult:
     """Measure with what is known by now of the slide's unreadable tiles left out."""
-    section = _find_anatomy(slide, marker, settings, report)
+    section = _find_anatomy(slide, marker, settings, report, workers)
+    if anatomy is not None:
+        section = replace(section, compartments=anatomy[0], junction=anatomy[1])
     damage.look(section.tissue)
     morphometry, reasons = measure_morphometry(section.compartments, section.junction, settings)
     bins = junction_bins(section.junction, slide.mpp, settings)
@@ -195,8 +211,8 @@ def _measure(
 
 
 def _find_anatomy(
-    slide: Slide, marker: Marker, settings: Settings, report: Progress
-) -> Section:  # fmt: skip
+    slide: Slide, marker: Marker, settings: Settings, report: Progress, workers: int
+) -> Section:
     report("looking over the slide")
     if not slide.is_colour:
         return find_section(slide, settings, report)
@@ -204,17 +220,18 @@ def _find_anatomy(
     model = find_model(slide, survey, settings)
     report("finding epidermis and junction")
     mpp = max(settings.anatomy.mpp, slide.mpp)
-    od = field_density(slide.overview(mpp), survey.white)
-    od = np.minimum(od, np.float32(settings.stains.max_od))
+    density = density_of(slide.overview(mpp), survey.white, settings.stains.max_od)
     second: SecondStain = "nuclear_marker" if marker == "p16" else "marker"
     if not model.has_marker:
         second = "counterstain"
     compartments = find_compartments(
-        unmix(od, model),
-        tissue_detail(od, survey.tissue, mpp, settings.tissue) & slide.known(mpp),
+        stains_of(density, model),
+        tissue_detail(density, survey.tissue, mpp, settings.tissue, workers=workers)
+        & slide.known(mpp),
         mpp,
         settings.anatomy,
         second,
+        workers=workers,
     )
     junction = trace_junction(compartments, settings.junction, settings.anatomy)
     fields = field_figures(slide, survey, model, settings)

@@ -85,7 +85,9 @@ def length(line_um: Points) -> float:
     return float(np.hypot(*np.diff(line_um, axis=0).T).sum())
 
 
-def sample(image: npt.NDArray[np.float32], points_um: Points, mpp: float) -> Floats:
+def sample(
+    image: npt.NDArray[np.float32] | npt.NDArray[np.int8], points_um: Points, mpp: float
+) -> Floats:
     """Bilinear values of an image (h, w) at (..., 2) points (y, x) in um."""
     pixels = np.moveaxis(np.asarray(points_um) / mpp - 0.5, -1, 0)
-    return cast(Floats, map_coordinates(image, pixels, order=1, mode="nearest"))
+    return cast(Floats, map_coordinates(image, pixels, np.float64, order=1, mode="nearest"))

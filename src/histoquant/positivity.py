@@ -41,7 +41,8 @@ def grade(table: pd.DataFrame, settings: P16Settings, has_marker: bool) -> pd.Da
     ----------
     table
         Columns ``dab_od_mean, dab_od_sd, ring_dab_od_mean, red_blue_ratio, compartment,
-        dej_distance_um``.
+        dej_distance_um``. A column ``reviewed_class`` (0-3, -1 for none) is a reviewer's word,
+        which holds against colour and haze.
     settings
         Thresholds, and the rule on haze.
     has_marker
@@ -64,6 +65,8 @@ def grade(table: pd.DataFrame, settings: P16Settings, has_marker: bool) -> pd.Da
     dab = table["dab_od_mean"].to_numpy(dtype=np.float64)
     classes = np.searchsorted(np.asarray(settings.thresholds_od), dab, side="right")
     classes = np.where(haze, 0, classes).astype(np.int64)
+    reviewed = reviewed_class(table)
+    classes, haze = np.where(reviewed >= 0, reviewed, classes), haze & (reviewed < 0)
     score = pigment_score(table)
     return table.assign(
         positive=classes > 0,
@@ -82,6 +85,24 @@ def in_haze(table: pd.DataFrame, settings: P16Settings) -> Bools:
     dab = table["dab_od_mean"].to_numpy(dtype=np.float64)
     ring = table["ring_dab_od_mean"].to_numpy(dtype=np.float64)
     return np.asarray((dab - ring < settings.min_over_ring_od) & (dab < settings.haze_below_od))
+
+
+def reviewed_class(table: pd.DataFrame) -> NDArray[np.int64]:
+    """Class that a reviewer gave each nucleus, -1 where none did."""
+    if "reviewed_class" not in table:
+        return np.full(len(table), -1, np.int64)
+    return table["reviewed_class"].to_numpy(dtype=np.int64)
+
+
+def deciding_od(table: pd.DataFrame, settings: P16Settings) -> Floats:
+    """The DAB OD that is compared with a threshold, whatever the threshold.
+
+    -inf for a nucleus in haze or called negative by a reviewer, inf for one called positive.
+    """
+    dab = table["dab_od_mean"].to_numpy(dtype=np.float64)
+    reviewed = reviewed_class(table)
+    dab = np.where(in_haze(table, settings), -np.inf, dab)
+    return np.asarray(np.select([reviewed > 0, reviewed == 0], [np.inf, -np.inf], dab))
 
 
 def pigment_score(table: pd.DataFrame) -> Floats:
@@ -113,7 +134,8 @@ def block_runs(table: pd.DataFrame, junction: Junction, settings: P16Settings) -
     rows = np.flatnonzero(basal.to_numpy(dtype=np.bool_))
     if not len(rows) or not junction.stretches:
         return flagged, 0
-    stretch, arc = _along(table.iloc[rows][["y_um", "x_um"]].to_numpy(dtype=np.float64), junction)
+    points = table[["y_um", "x_um"]].to_numpy(dtype=np.float64)[rows]
+    stretch, arc = _along(points, junction)
     order = np.lexsort((arc, stretch))
     rows, stretch, arc = rows[order], stretch[order], arc[order]
     positive = table["positive"].to_numpy(dtype=np.bool_)[rows]

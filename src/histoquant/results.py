@@ -9,12 +9,14 @@
         sweep.csv             p16: percent positive at every cut-off of p16.sweep_od
         junction.parquet
         compartments.geojson  tissue, compartments and junction, level-0 pixels
+        anatomy.npz           the same without loss: what `histoquant remeasure` starts from
         straightened.zarr     col7, arc length x depth
         overlay.png
 
 The directory appears by one rename, so it is never half-written. Reviewers' edits
-(``review*.jsonl``) are carried over when a result is replaced. Where a slide failed, the
-directory holds ``failure.json`` and ``error.log`` instead (`write_failure`).
+(``review*.jsonl``) are carried over when a result is replaced. After review the files hold what
+was measured with the edits, and ``automatic/`` the same files as they were before. Where a slide
+failed, the directory holds ``failure.json`` and ``error.log`` instead (`write_failure`).
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +49,9 @@ FORMAT = 1
 """Version of the layout of a slide's directory."""
 
 RESULT, FAILURE = "result.json", "failure.json"
+ANATOMY, AUTOMATIC = "anatomy.npz", "automatic"
+JOURNALS = "review*.jsonl"
+REJECTED = "rejected in review"
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,7 @@ class SlideResult:
         (arc length, depth) float32 in OD (col7), else None. Its steps are in
         ``provenance["straightened"]``, which becomes the attributes of the zarr array.
     compartments, junction_line
-        In um; None when read back from disk, where only their GeoJSON is kept.
+        In um; None where an older version kept their GeoJSON only.
     provenance
         Whatever traces the numbers: settings, scale, white level, stain vectors, versions.
     overlay
@@ -93,7 +98,12 @@ class SlideResult:
 
 
 def write_result(
-    result: SlideResult, directory: Path | str, record: Mapping[str, object] | None = None
+    result: SlideResult,
+    directory: Path | str,
+    record: Mapping[str, object] | None = None,
+    *,
+    automatic: Path | None = None,
+    annotations: Sequence[Mapping[str, Any]] = (),
 ) -> Path:
     """Write `result` as `directory`, replacing what is there; all of it or nothing.
 
@@ -105,6 +115,10 @@ def write_result(
         The slide's own directory, made with its parents.
     record
         More entries for ``result.json``, such as the key a later run compares.
+    automatic
+        A result's directory that is kept as ``automatic/``.
+    annotations
+        More features for ``compartments.geojson``.
 
     Raises
     ------
@@ -117,9 +131,11 @@ def write_result(
     summary = tables.conform_summary(result.summary, result.marker)
     reasons = missing_reasons(summary, result.reasons)
     with atomic.new_directory(directory) as new:
-        _keep_edits(directory, new)
+        keep_edits(directory, new)
+        if automatic is not None:
+            link_tree(automatic, new / AUTOMATIC)
         _write_tables(result, new)
-        _write_pictures(result, new, summary)
+        _write_pictures(result, new, summary, annotations)
         (new / "summary.csv").write_text(_summary_csv(result, summary, reasons), encoding="utf-8")
         content = {
             "format": FORMAT,
@@ -136,7 +152,7 @@ def write_result(
 
 
 def read_result(directory: Path | str) -> SlideResult:
-    """The result in a slide's directory; its compartments and junction line stay on disk.
+    """The result in a slide's directory, as it was written.
 
     Raises
     ------
@@ -158,6 +174,7 @@ def read_result(directory: Path | str) -> SlideResult:
     try:
         nuclei = directory / "nuclei.parquet"
         overlay = directory / "overlay.png"
+        compartments, line = _read_anatomy(directory / ANATOMY)
         return SlideResult(
             slide_id=record["slide_id"],
             marker=record["marker"],
@@ -166,8 +183,8 @@ def read_result(directory: Path | str) -> SlideResult:
             nuclei=pd.read_parquet(nuclei) if nuclei.exists() else None,
             junction=pd.read_parquet(directory / "junction.parquet"),
             straightened=_read_straightened(directory / "straightened.zarr"),
-            compartments=None,
-            junction_line=None,
+            compartments=compartments,
+            junction_line=line,
             provenance=record["provenance"],
             overlay=overlay.read_bytes() if overlay.exists() else None,
         )
@@ -178,9 +195,29 @@ def read_result(directory: Path | str) -> SlideResult:
 def write_failure(directory: Path, record: Mapping[str, object], log: str) -> None:
     """Write why a slide failed as its directory; an older result goes, edits stay."""
     with atomic.new_directory(directory) as new:
-        _keep_edits(directory, new)
+        keep_edits(directory, new)
         (new / "error.log").write_text(log, encoding="utf-8")
         (new / FAILURE).write_text(to_json(record), encoding="utf-8")
+
+
+def keep_edits(old: Path, new: Path) -> None:
+    """Carry reviewers' journals over, as links: one that is open keeps growing in its new place."""
+    for journal in old.glob(JOURNALS):
+        _link(journal, new / journal.name)
+
+
+def link_tree(source: Path, target: Path) -> None:
+    """A result's files in `target` too, as links where the disk can; journals are not among them.
+
+    Nothing writes into a file that is there already, so that links are as good as copies.
+    """
+    for path in sorted(source.rglob("*")):
+        place = target / path.relative_to(source)
+        if path.is_dir():
+            place.mkdir(parents=True, exist_ok=True)
+        elif not path.match(JOURNALS):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            _link(path, place)
 
 
 def read_record(directory: Path, name: str = RESULT) -> dict[str, Any] | None:
@@ -201,6 +238,14 @@ def missing_reasons(summary: Mapping[str, object], reasons: Mapping[str, str]) -
         for name, value in summary.items()
         if tables.is_missing(value)
     }
+
+
+def rejection(record: Mapping[str, Any]) -> str:
+    """Why a reviewer left a slide out, from its ``result.json``; empty when nobody did."""
+    review = record.get("review", {})
+    if review.get("verdict") != "rejected":
+        return ""
+    return f"{REJECTED} by {review.get('reviewer', '?')}: {review.get('reason') or 'no reason'}"
 
 
 def reasons_text(reasons: Mapping[str, str]) -> str:
@@ -240,21 +285,38 @@ def _write_tables(result: SlideResult, new: Path) -> None:
     junction.to_parquet(new / "junction.parquet", index=False)
 
 
-def _write_pictures(result: SlideResult, new: Path, summary: Mapping[str, Any]) -> None:
+def _write_pictures(
+    result: SlideResult,
+    new: Path,
+    summary: Mapping[str, Any],
+    annotations: Sequence[Mapping[str, Any]],
+) -> None:
     if result.overlay is not None:
         (new / "overlay.png").write_bytes(result.overlay)
     if result.straightened is not None:
         attributes = result.provenance.get("straightened", {})
         _write_straightened(result.straightened, new / "straightened.zarr", attributes)
     if result.compartments is not None and result.junction_line is not None:
+        from histoquant.anatomy_file import anatomy_bytes
         from histoquant.geojson import feature_collection
 
         mpp = summary.get("mpp")
         if mpp is None:
             raise ResultError(f"{result.slide_id}: a result without mpp has no place in pixels")
+        content = anatomy_bytes(result.compartments, result.junction_line)
+        (new / ANATOMY).write_bytes(content)
         collection = feature_collection(result.compartments, result.junction_line, mpp)
+        collection["features"] += annotations
         text = json.dumps(collection, allow_nan=False)
         (new / "compartments.geojson").write_text(text, encoding="utf-8")
+
+
+def _read_anatomy(path: Path) -> tuple[Compartments | None, Junction | None]:
+    if not path.exists():
+        return None, None
+    from histoquant.anatomy_file import read_anatomy
+
+    return read_anatomy(path.read_bytes())
 
 
 def _write_straightened(array: NDArray[np.float32], path: Path, attributes: object) -> None:
@@ -296,13 +358,11 @@ def _summary_csv(
     return csv_text((c.name for c in tables.summary_columns(result.marker)), [row])
 
 
-def _keep_edits(old: Path, new: Path) -> None:
-    """Carry reviewers' journals over, as links: one that is open keeps growing in its new place."""
-    for journal in old.glob("review*.jsonl"):
-        with suppress(OSError):
-            os.link(journal, new / journal.name)
-            continue
-        shutil.copy2(journal, new / journal.name)
+def _link(path: Path, place: Path) -> None:
+    with suppress(OSError):
+        os.link(path, place)
+        return
+    shutil.copy2(path, place)
 
 
 def _cell(value: object) -> str:

@@ -10,15 +10,18 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import pandas as pd
 
 from histoquant import atomic, runlock, tables
 from histoquant.errors import ResultError
 from histoquant.manifest import Entry
-from histoquant.results import csv_text, read_record, to_json
+from histoquant.results import AUTOMATIC, REJECTED, csv_text, read_record, rejection, to_json
 from histoquant.settings import Collagen7Settings, Marker
+
+if TYPE_CHECKING:
+    from histoquant.drift import Stain
 
 Status = Literal["done", "failed", "excluded", "pending"]
 STATUSES: tuple[Status, ...] = ("done", "failed", "excluded", "pending")
@@ -218,9 +221,11 @@ class RunDirectory:
         return read_record(self.path, "run.json") or {}
 
     def write_tables(self) -> list[dict[str, object]]:
-        """Write ``markers.csv``, ``markers.parquet`` and ``sweep.csv`` from the slides on disk.
+        """Write ``markers.csv`` and ``.parquet``, ``sweep.csv`` and ``drift.csv`` from the slides.
 
-        Returns the rows of ``markers.csv``. ``sweep.csv`` is there when a slide has a sweep.
+        Returns the rows of ``markers.csv``. ``sweep.csv`` is there when a slide has a sweep,
+        ``drift.csv`` when the manifest names staining batches, and ``markers_automatic.csv``, the
+        table as it was before any review, when a slide was reviewed.
 
         Raises
         ------
@@ -229,16 +234,24 @@ class RunDirectory:
         """
         from histoquant import pooling
 
+        self._settle_verdicts()
         rows = self.marker_rows()
         atomic.write_text(self.path / "markers.csv", pooling.marker_csv(rows))
+        self._write_automatic()
         parquet = pooling.marker_frame(rows).to_parquet(index=False)
         atomic.write_bytes(self.path / "markers.parquet", parquet)
         self._write_sweep()
+        self._write_drift()
         atomic.write_text(self.path / "columns.json", to_json(tables.columns_json()))
         return rows
 
-    def marker_rows(self) -> list[dict[str, object]]:
+    def marker_rows(self, *, automatic: bool = False) -> list[dict[str, object]]:
         """Rows of the marker table from the slides on disk; nothing is written.
+
+        Parameters
+        ----------
+        automatic
+            Whether to take every slide as it was before any review, rejected ones too.
 
         Raises
         ------
@@ -248,13 +261,54 @@ class RunDirectory:
         from histoquant import pooling
 
         try:
-            return pooling.marker_rows(self._sections())
+            return pooling.marker_rows(self._sections(automatic))
         except FileNotFoundError as error:
             raise ResultError(
                 f"{error.filename or error} is missing, and the sections of a sample cannot be "
                 "pooled without it: copy the whole results directory, or run `histoquant batch` "
                 "(or quantify) again"
             ) from None
+
+    def _write_automatic(self) -> None:
+        """Write ``markers_automatic.csv`` where a slide was reviewed, and remove it elsewhere."""
+        from histoquant import pooling
+
+        path = self.path / "markers_automatic.csv"
+        if any((self.slide(row["slide_id"]) / AUTOMATIC).exists() for row in self._measured()):
+            atomic.write_text(path, pooling.marker_csv(self.marker_rows(automatic=True)))
+        else:
+            path.unlink(missing_ok=True)
+
+    def _settle_verdicts(self) -> None:
+        """Exclude slides in the ledger that a reviewer rejected, and take back those not any more.
+
+        Raises
+        ------
+        ResultError
+            When the directory has no ledger.
+        """
+        self.done()
+        ledger = self.ledger()
+        for row in ledger.rows:
+            reviewed = row["status"] == "excluded" and row["reason"].startswith(REJECTED)
+            if row["status"] != "done" and not reviewed:
+                continue
+            why = rejection(read_record(self.slide(row["slide_id"])) or {})
+            row["status"] = "excluded" if why else "done"
+            if why or reviewed:
+                row["reason"] = why
+        if ledger.rows != self.ledger().rows:
+            ledger.save()
+
+    def _measured(self) -> list[dict[str, str]]:
+        """Rows of the ledger whose slides are done, or were before a reviewer rejected them."""
+        rejected = ("excluded", REJECTED)
+        return [
+            row
+            for row in self.ledger().rows
+            if row["status"] == "done"
+            or (row["status"], row["reason"][: len(REJECTED)]) == rejected
+        ]
 
     def _write_sweep(self) -> None:
         from histoquant.sweep import pool_sweeps
@@ -270,6 +324,26 @@ class RunDirectory:
         named = [{str(name): value for name, value in row.items()} for row in rows]
         text = csv_text((c.name for c in tables.SAMPLE_SWEEP), named)
         atomic.write_text(self.path / "sweep.csv", text)
+
+    def stains(self) -> list[Stain]:
+        """How strongly each slide that is done, and has a staining batch, took its stains."""
+        from histoquant.drift import slide_stain
+
+        rows = [row for row in self.done() if row["batch"]]
+        records = [(row, read_record(self.slide(row["slide_id"]))) for row in rows]
+        return [
+            slide_stain(row, record["summary"], self.slide(row["slide_id"]))
+            for row, record in records
+            if record is not None
+        ]
+
+    def _write_drift(self) -> None:
+        from histoquant.drift import drift_rows
+
+        rows = drift_rows(self.stains())
+        if rows:
+            text = csv_text((c.name for c in tables.DRIFT), rows)
+            atomic.write_text(self.path / "drift.csv", text)
 
     def done(self) -> list[dict[str, str]]:
         """Rows of the ledger whose slides are done.
@@ -290,12 +364,15 @@ class RunDirectory:
         """Whether the slide has a complete result."""
         return read_record(self.slide(slide_id)) is not None
 
-    def _sections(self) -> list[Any]:
+    def _sections(self, automatic: bool = False) -> list[Any]:
         from histoquant.pooling import Section
 
         sections = []
-        for row in self.done():
+        rows = self.done()
+        for row in self._measured() if automatic else rows:
             directory = self.slide(row["slide_id"])
+            if automatic and (directory / AUTOMATIC).exists():
+                directory /= AUTOMATIC
             record = read_record(directory)
             if record is None:
                 raise ResultError(

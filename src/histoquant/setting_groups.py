@@ -344,7 +344,60 @@ class Collagen7Settings(Group):
         return self
 
 
+class QualitySettings(Group):
+    """What is not fit to be measured, and when a slide is to be looked at or refused."""
+
+    artefacts: bool = Field(
+        True,
+        description="Whether folds, pen, debris, bubbles, blood, edges of the coverslip and blur "
+        "are looked for and left out. The verdict on the slide is given either way.",
+    )
+    fold_factor: float = Field(
+        1.6,
+        gt=1,
+        description="A fold is at least this many times as dense in counterstain as the epidermis "
+        "of the same slide: tissue on tissue doubles it.",
+    )
+    blur_ratio: float = Field(
+        0.6,
+        gt=0,
+        lt=1,
+        description="A region is out of focus where its finest contrast, relative to the coarser, "
+        "is less than this part of what is usual on the slide.",
+    )
+    min_blur_mm2: float = Field(
+        0.01, gt=0, description="Smaller regions out of focus are not left out (mm2)."
+    )
+    review_percent: float = Field(
+        10.0, gt=0, le=100, description="Tissue in artefacts (%) from which a slide is to be reviewed."
+    )
+    reject_percent: float = Field(
+        50.0, gt=0, le=100, description="Tissue in artefacts (%) from which a slide is rejected."
+    )
+    review_focus: float = Field(
+        0.1,
+        ge=0,
+        description="Focus score below which a slide is to be reviewed (see focus_score).",
+    )
+    reject_focus: float = Field(
+        0.04, ge=0, description="Focus score below which a slide is rejected."
+    )
+    review_length_mm: float = Field(
+        0.5,
+        ge=0,
+        description="Measured junction (mm) below which a slide is to be reviewed: half a mm holds "
+        "some ten rete ridges.",
+    )
+    review_saturated_percent: float = Field(
+        5.0,
+        gt=0,
+        le=100,
+        description="Saturated tissue (%) from which a slide is to be reviewed: its densities are "
+        "too low.",
+    )
+
+
 class ComputeSettings(Group):
     """How the work is cut. No value here changes a result."""
 
-    block_px: int = Field(1024, ge=128, le=16384, description="Side of a block (analysis pixels).")
+    block_px: int = Field(2048, ge=128, le=16384, description="Side of a block (analysis pixels).")

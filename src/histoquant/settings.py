@@ -30,6 +30,7 @@ from histoquant.setting_groups import (
     Marker,
     NucleiSettings,
     P16Settings,
+    QualitySettings,
     SlideSettings,
     StainSettings,
     TissueSettings,
@@ -46,6 +47,7 @@ __all__ = [
     "Marker",
     "NucleiSettings",
     "P16Settings",
+    "QualitySettings",
     "Settings",
     "SlideSettings",
     "SlurmSettings",
@@ -71,6 +73,7 @@ class Settings(Group):
     nuclei: NucleiSettings = NucleiSettings()
     p16: P16Settings = P16Settings()
     collagen7: Collagen7Settings = Collagen7Settings()
+    quality: QualitySettings = QualitySettings()
     compute: ComputeSettings = ComputeSettings()
     batch: BatchSettings = BatchSettings()
     slurm: SlurmSettings = SlurmSettings()

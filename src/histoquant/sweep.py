@@ -1,7 +1,8 @@
 """The threshold sweep: the same figures at every cut-off, so that none hangs on one number.
 
 A nucleus is positive at a cut-off when its mean DAB OD reaches it and it is not in haze
-(`positivity.in_haze`, which does not depend on the cut-off).
+(`positivity.in_haze`, which does not depend on the cut-off). One that a reviewer called positive
+or negative is that at every cut-off.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import pandas as pd
 
 from histoquant import rates
 from histoquant.columns import SAMPLE_SWEEP, SWEEP
-from histoquant.positivity import in_haze
+from histoquant.positivity import deciding_od
 from histoquant.settings import P16Settings
 
 Row = dict[str, Any]
@@ -29,14 +30,14 @@ def threshold_sweep(nuclei: pd.DataFrame, settings: P16Settings) -> pd.DataFrame
     name), ``n_nuclei, n_positive, positive_percent, positive_percent_low,
     positive_percent_high``. Excluded nuclei are left out. No rows when the slide has no marker.
     """
-    counted = nuclei[~nuclei["excluded"].astype(bool) & nuclei["dab_od_mean"].notna()]
-    clear = ~in_haze(counted, settings)
-    dab = counted["dab_od_mean"].to_numpy(dtype=np.float64)
+    counted = nuclei[~nuclei["excluded"].astype(bool)]
+    dab = deciding_od(counted, settings)
+    counted, dab = counted[~np.isnan(dab)], dab[~np.isnan(dab)]
     where = {"all": np.ones(len(counted), np.bool_)}
     for name in sorted(set(counted["compartment"])):
         where[str(name)] = (counted["compartment"] == name).to_numpy(dtype=np.bool_)
     rows = [
-        _row(threshold, name, int((clear & group & (dab >= threshold)).sum()), int(group.sum()))
+        _row(threshold, name, int((group & (dab >= threshold)).sum()), int(group.sum()))
         for threshold in (settings.sweep_od if len(counted) else ())
         for name, group in where.items()
     ]

@@ -17,6 +17,7 @@ import pandas as pd
 from histoquant.columns import (
     BOTH,
     COL7,
+    DRIFT,
     IDENTITY,
     JUNCTION,
     LEDGER,
@@ -33,8 +34,10 @@ from histoquant.errors import ResultError
 from histoquant.settings import MARKERS, Marker
 
 __all__ = [
+    "DRIFT",
     "LEDGER",
     "NUCLEI",
+    "REASONS",
     "SAMPLE",
     "SAMPLE_SWEEP",
     "SWEEP",
@@ -100,6 +103,7 @@ def all_tables() -> dict[str, tuple[Column, ...]]:
         "markers.csv": marker_columns(),
         "ledger.csv": LEDGER,
         "sweep.csv": SAMPLE_SWEEP,
+        "drift.csv": DRIFT,
         "nuclei.parquet": NUCLEI,
         "sweep.csv (slide)": SWEEP,
         "junction.parquet (p16)": junction_columns("p16"),

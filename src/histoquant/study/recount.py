@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from histoquant.positivity import in_haze
+from histoquant.positivity import deciding_od
 from histoquant.settings import P16Settings
 from histoquant.study.outcomes import Outcome
 from histoquant.study.sections import Section
@@ -86,7 +86,7 @@ def _count(
     if rule.threshold_od is None:
         positive = nuclei["positive"].astype(bool)
     else:
-        positive = (nuclei["dab_od_mean"] >= rule.threshold_od) & ~_in_haze(section, nuclei)
+        positive = pd.Series(_deciding_od(section, nuclei) >= rule.threshold_od)
     total = float(len(nuclei)) if outcome.is_percent else section.number(outcome.denominator)
     return float(positive.sum()), total
 
@@ -116,9 +116,10 @@ def threshold_of(section: Section) -> float:
     return float(first) if np.isnan(given) else given
 
 
-def _in_haze(section: Section, nuclei: pd.DataFrame) -> npt.NDArray[np.bool_]:
-    """Nuclei that no cut-off makes positive; none for results from before the rule."""
+def _deciding_od(section: Section, nuclei: pd.DataFrame) -> npt.NDArray[np.float64]:
+    """What is compared with a cut-off; results from before the rule on haze have no haze."""
     settings = section.settings.get("p16", {})
     if any(name not in settings for name in _HAZE) or "ring_dab_od_mean" not in nuclei:
-        return np.zeros(len(nuclei), np.bool_)
-    return in_haze(nuclei, P16Settings(**{name: settings[name] for name in _HAZE}))
+        nuclei, settings = nuclei.assign(ring_dab_od_mean=-np.inf), {}
+    given = {name: settings[name] for name in _HAZE if name in settings}
+    return deciding_od(nuclei, P16Settings(**given))

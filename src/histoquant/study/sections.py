@@ -27,6 +27,7 @@ NUCLEUS_COLUMNS = (
     "pigment_suspected",
     "excluded",
     "beside_measured_junction",
+    "reviewed_class",
 )
 """What the study reads of a nucleus: a table may have some 300,000 rows and 20 columns."""
 

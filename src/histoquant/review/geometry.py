@@ -1,0 +1,267 @@
+"""Compartments, junction and left-out regions after a reviewer's edits.
+
+Edits are taken in the order they were made; regions last, so that junction drawn into an
+excluded region is excluded too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from histoquant.anatomy import DERMIS, EPIDERMIS, NAMES, Compartments
+from histoquant.errors import ReviewError
+from histoquant.junction import Junction, dermis_right, trace_junction
+from histoquant.review import lines
+from histoquant.review.edits import (
+    DeleteJunction,
+    Edit,
+    ExcludeRegion,
+    IncludeRegion,
+    Line,
+    RedrawJunction,
+    SetCompartment,
+)
+from histoquant.review.regions import pixels_inside, points_inside
+from histoquant.settings import Settings
+
+Points = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+GEOMETRIC = (RedrawJunction, DeleteJunction, ExcludeRegion, IncludeRegion, SetCompartment)
+_WINDOW_UM = 500.0  # around a painted polygon: what the junction is traced anew in
+_REACH_UM = 30.0  # beyond the polygon: how far the new junction takes the place of the old
+_FEW = 1000  # points: looking them up again costs less than remembering them
+
+Numbered = tuple[int, Edit]
+
+
+class Region(NamedTuple):
+    """A polygon in which is left out what was measured (a reason), or measured again (none)."""
+
+    polygon_um: Line
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class LastingJunction(Junction):
+    """A junction that remembers where many points lie: regions ask for the same ones again.
+
+    Attributes
+    ----------
+    memory
+        Digest of points -> what `seek` found; shared by junctions with the same lines.
+    """
+
+    memory: dict[bytes, tuple[Points, npt.NDArray[np.int64]]] = field(default_factory=dict)
+
+    def seek(self, points: Points) -> tuple[Points, npt.NDArray[np.int64]]:
+        """As `Junction.seek`."""
+        if len(points) < _FEW:
+            return super().seek(points)
+        key = hashlib.blake2b(np.ascontiguousarray(points).tobytes(), digest_size=16).digest()
+        if key not in self.memory:
+            self.memory[key] = super().seek(points)
+        return self.memory[key]
+
+
+@dataclass(frozen=True, eq=False)
+class Geometry:
+    """Where things are after the edits.
+
+    Attributes
+    ----------
+    compartments, junction
+        As edited; vertices in excluded regions are excluded.
+    pieces
+        The junction's stretches with their origins, before regions.
+    regions
+        In order.
+    left_out
+        bool, the shape of the compartments: pixels in excluded regions; None without any.
+    lost
+        Number of an edit -> why it could not be applied.
+    """
+
+    compartments: Compartments
+    junction: Junction
+    pieces: lines.Pieces
+    regions: tuple[Region, ...] = ()
+    left_out: Mask | None = None
+    lost: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def needs_pixels(self) -> bool:
+        """Whether some junction was drawn or traced anew, so that no profile of it is known."""
+        return any(piece.origin is None for piece in self.pieces)
+
+    def reasons_at(self, points_um: Points) -> tuple[npt.NDArray[np.int16], tuple[str, ...]]:
+        """Index into reasons for each point: 0 where no region leaves it out."""
+        words = ["", *dict.fromkeys(r.reason for r in self.regions if r.reason)]
+        number = np.zeros(len(points_um), np.int16)
+        for region in self.regions:
+            number[points_inside(points_um, region.polygon_um)] = words.index(region.reason)
+        return number, tuple(words)
+
+
+def as_measured(compartments: Compartments, junction: Junction) -> Geometry:
+    """The geometry before any edit."""
+    lasting = LastingJunction(junction.stretches, junction.reason)
+    return Geometry(compartments, lasting, lines.as_pieces(junction))
+
+
+def edited(base: Geometry, edits: Iterable[Numbered], settings: Settings) -> Geometry:
+    """`base` with the geometric ones of numbered edits applied.
+
+    An edit that does not find its object is left out, and `Geometry.lost` says why.
+    """
+    compartments, pieces, lost = base.compartments, base.pieces, {}
+    regions: list[Region] = []
+    for number, edit in edits:
+        try:
+            if isinstance(edit, SetCompartment):
+                compartments, pieces = _repaint(compartments, pieces, edit, settings)
+            elif isinstance(edit, RedrawJunction):
+                compartments, pieces = _redraw(compartments, pieces, edit, settings)
+            elif isinstance(edit, DeleteJunction):
+                start, end = (np.asarray(p, np.float64) for p in (edit.start_um, edit.end_um))
+                pieces = lines.delete(pieces, start, end, settings)
+            elif isinstance(edit, ExcludeRegion | IncludeRegion):
+                regions.append(_region(edit, compartments))
+        except ReviewError as error:
+            lost[number] = str(error)
+    return _with_regions(base, compartments, pieces, tuple(regions), lost)
+
+
+def _with_regions(
+    base: Geometry,
+    compartments: Compartments,
+    pieces: lines.Pieces,
+    regions: tuple[Region, ...],
+    lost: dict[int, str],
+) -> Geometry:
+    reason = base.junction.reason
+    if pieces is base.pieces and isinstance(base.junction, LastingJunction):
+        lasting = replace(base.junction)
+    else:
+        plain = lines.as_junction(pieces, reason)
+        lasting = LastingJunction(plain.stretches, plain.reason)
+    if not regions:
+        return Geometry(compartments, lasting, pieces, lost=lost)
+    stretches = []
+    for stretch in lasting.stretches:
+        excluded = stretch.excluded.copy()
+        for region in regions:
+            excluded[points_inside(stretch.points_um, region.polygon_um)] = bool(region.reason)
+        stretches.append(replace(stretch, excluded=excluded))
+    left_out = np.zeros(compartments.labels.shape, np.bool_)
+    for region in regions:
+        window, inside = pixels_inside(left_out.shape, compartments.mpp, region.polygon_um)
+        left_out[window][inside] = bool(region.reason)
+    junction = replace(lasting, stretches=tuple(stretches))
+    return Geometry(compartments, junction, pieces, regions, left_out, lost)
+
+
+def _region(edit: ExcludeRegion | IncludeRegion, compartments: Compartments) -> Region:
+    _, inside = pixels_inside(compartments.labels.shape, compartments.mpp, edit.polygon_um)
+    if not inside.any():
+        raise ReviewError("the region lies off the slide, or is smaller than a pixel")
+    excluding = isinstance(edit, ExcludeRegion)
+    return Region(edit.polygon_um, f"reviewer: {edit.reason}" if excluding else "")
+
+
+def _redraw(
+    compartments: Compartments, pieces: lines.Pieces, edit: RedrawJunction, settings: Settings
+) -> tuple[Compartments, lines.Pieces]:
+    """The drawn line in its place, and on either side of it the tissue that belongs there."""
+    line = np.asarray(edit.line_um, np.float64)
+    pieces, enclosed = lines.redraw(
+        pieces, line, lambda points: dermis_right(points, compartments), settings
+    )
+    if enclosed is None:
+        return compartments, pieces
+    window, inside = pixels_inside(compartments.labels.shape, compartments.mpp, enclosed.tolist())
+    rows, columns = np.nonzero(inside)
+    corner = np.array([window[0].start, window[1].start])
+    centres = (np.column_stack([rows, columns]) + corner + 0.5) * compartments.mpp
+    depth = Junction((pieces[-1].stretch,)).depth_um(centres)
+    known = compartments.labels[window][inside]
+    now = np.where((depth < 0) & (known == DERMIS), EPIDERMIS, known)
+    now = np.where((depth >= 0) & (known == EPIDERMIS), DERMIS, now)
+    labels = compartments.labels.copy()
+    labels[window][inside] = now.astype(np.uint8)
+    return _relabelled(compartments, labels), pieces
+
+
+def _repaint(
+    compartments: Compartments, pieces: lines.Pieces, edit: SetCompartment, settings: Settings
+) -> tuple[Compartments, lines.Pieces]:
+    """The polygon painted, and the junction traced anew around it."""
+    window, inside = pixels_inside(compartments.labels.shape, compartments.mpp, edit.polygon_um)
+    if not inside.any():
+        raise ReviewError("the polygon lies off the slide, or is smaller than a pixel")
+    code = next(code for code, name in NAMES.items() if name == edit.compartment)
+    labels = compartments.labels.copy()
+    labels[window][inside] = code
+    painted = _relabelled(compartments, labels)
+    before, after = compartments.labels[window], labels[window]
+    if all(np.array_equal(before == code, after == code) for code in (EPIDERMIS, DERMIS)):
+        return painted, pieces
+    traced = _trace_around(painted, edit.polygon_um, settings)
+    within = _near(edit.polygon_um)
+    return painted, lines.replace_within(pieces, traced, within, settings)
+
+
+def _relabelled(compartments: Compartments, labels: npt.NDArray[np.uint8]) -> Compartments:
+    """Compartments with other labels, the score to one side or the other where they differ."""
+    changed = (labels == EPIDERMIS) != (compartments.labels == EPIDERMIS)
+    score = compartments.score.copy()
+    full = 1 if score.dtype.kind == "f" else np.iinfo(score.dtype.name).max
+    score[changed] = np.where(labels[changed] == EPIDERMIS, full, -full)
+    reason = compartments.reason
+    if (labels == EPIDERMIS).any():
+        reason = ""
+    elif not reason:
+        reason = "a reviewer left no epidermis"
+    return replace(compartments, labels=labels, score=score, reason=reason)
+
+
+def _trace_around(
+    compartments: Compartments, polygon_um: Sequence[Sequence[float]], settings: Settings
+) -> Junction:
+    """The junction in a window around a polygon, by the same tracing as for a whole slide."""
+    corners, mpp = np.asarray(polygon_um, np.float64), compartments.mpp
+    low = np.maximum(np.floor((corners.min(axis=0) - _WINDOW_UM) / mpp).astype(int), 0)
+    high = np.ceil((corners.max(axis=0) + _WINDOW_UM) / mpp).astype(int)
+    window = slice(low[0], high[0]), slice(low[1], high[1])
+    labels = np.ascontiguousarray(compartments.labels[window])
+    if not (labels == EPIDERMIS).any():
+        return Junction((), "no epidermis around the polygon")
+    part = replace(
+        compartments, labels=labels, score=np.ascontiguousarray(compartments.score[window])
+    )
+    traced = trace_junction(part, settings.junction, settings.anatomy)
+    moved = (
+        replace(s, points_um=s.points_um + low * mpp, course_um=s.course_um + low * mpp,
+                excluded=np.zeros_like(s.excluded))
+        for s in traced.stretches
+    )  # fmt: skip
+    return Junction(tuple(moved), traced.reason)
+
+
+def _near(polygon_um: Sequence[Sequence[float]]) -> Callable[[Points], Mask]:
+    """Which points lie in a polygon or within `_REACH_UM` of it."""
+    import shapely
+
+    area = shapely.make_valid(shapely.Polygon(polygon_um)).buffer(_REACH_UM)
+    shapely.prepare(area)
+
+    def within(points_um: Points) -> Mask:
+        return np.asarray(shapely.contains_xy(area, points_um[:, 0], points_um[:, 1]), np.bool_)
+
+    return within

@@ -1,0 +1,241 @@
+"""``histoquant remeasure``: the tables again with a reviewer's edits, without a screen.
+
+Every slide starts from its automatic result, so that the answer depends on that and on the
+journal alone: measuring twice, or with edits made in between and undone, gives the same tables.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from histoquant import __version__, atomic
+from histoquant.errors import HistoquantError, ReviewError
+from histoquant.results import SlideResult, missing_reasons, read_record, to_json
+from histoquant.review import store
+from histoquant.review.annotations import region_features
+from histoquant.review.edits import Edit
+from histoquant.review.journal import Journal, find_journals, read_journal
+from histoquant.review.measuring import NEEDS_PIXELS, EditedSlide, Measured, count_edits
+from histoquant.review.session import verdict_of
+from histoquant.rundir import RunDirectory
+
+if TYPE_CHECKING:
+    from histoquant.slides import Slide
+
+CHOICE = "review.json"
+"""Which reviewer's edits the tables rest on."""
+
+Row = Mapping[str, str]
+Progress = Callable[[str], None]
+Numbered = list[tuple[int, Edit]]
+
+
+@dataclass(frozen=True)
+class SlideReport:
+    """What became of one slide's edits.
+
+    Attributes
+    ----------
+    n_edits
+        Edits applied that change figures.
+    verdict, reason
+        open, accepted or rejected, and why.
+    lost
+        Edits that find no object any more (or only in part), in words.
+    notes
+        What else is to be known: damage that a crash left, an overlay that is not drawn anew.
+    problem
+        Why the edits could not be applied at all; the slide is as it was. Empty when they were.
+    """
+
+    slide_id: str
+    n_edits: int = 0
+    verdict: str = "open"
+    reason: str = ""
+    lost: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    problem: str = ""
+
+
+def remeasure(
+    directory: Path | str, reviewer: str | None = None, progress: Progress | None = None
+) -> list[SlideReport]:
+    """Apply a reviewer's edits to every slide, and write the tables again.
+
+    Parameters
+    ----------
+    directory
+        The results directory.
+    reviewer
+        Whose edits; the one that was chosen before, or the only one, when None. The choice is
+        kept in ``review.json``.
+    progress
+        Called with each slide.
+
+    Returns
+    -------
+    A report of every slide that was measured.
+
+    Raises
+    ------
+    ReviewError
+        When it is not clear whose edits are meant, or there are none.
+    ResultError
+        When it is no results directory, or another run holds it.
+    """
+    run = RunDirectory(directory)
+    run.done()
+    with run.locked("remeasure"):
+        who = _choose(run, reviewer)
+        rows = [row for row in run.ledger().rows if run.has_result(row["slide_id"])]
+        reports = []
+        for row in rows:
+            if progress is not None:
+                progress(row["slide_id"])
+            reports.append(apply_edits(run, row, who))
+        atomic.write_text(run.path / CHOICE, to_json({"reviewer": who, "version": __version__}))
+        run.write_tables()
+    return reports
+
+
+def reapply(run: RunDirectory, slide_id: str, row: Row) -> SlideReport | None:
+    """Apply the chosen reviewer's edits to a slide that was measured anew.
+
+    None where no review was ever applied to the directory, or nobody edited the slide.
+    """
+    chosen = (read_record(run.path, CHOICE) or {}).get("reviewer")
+    if not chosen or not list(run.slide(slide_id).glob("review*.jsonl")):
+        return None
+    return apply_edits(run, {**row, "slide_id": slide_id}, str(chosen))
+
+
+def apply_edits(run: RunDirectory, row: Row, reviewer: str) -> SlideReport:
+    """Apply the edits of one slide; what is wrong with them is in the report, never raised."""
+    place = run.slide(row["slide_id"])
+    try:
+        return _apply(place, row, reviewer)
+    except HistoquantError as error:
+        return SlideReport(row["slide_id"], problem=str(error))
+
+
+def reviewers(run: RunDirectory) -> dict[str, int]:
+    """Reviewer -> how many slides they have a journal of."""
+    found: dict[str, int] = {}
+    for row in run.ledger().rows:
+        place = run.slide(row["slide_id"])
+        for who in find_journals(place) if place.exists() else ():
+            found[who] = found.get(who, 0) + 1
+    return found
+
+
+def _choose(run: RunDirectory, reviewer: str | None) -> str:
+    known = reviewers(run)
+    chosen = reviewer or (read_record(run.path, CHOICE) or {}).get("reviewer")
+    if chosen is None and len(known) == 1:
+        (chosen,) = known
+    if chosen is None and known:
+        names = ", ".join(f"{who} ({n} slides)" for who, n in sorted(known.items()))
+        raise ReviewError(f"several people reviewed {run.path}: {names}. Say whose edits: "
+                          "--reviewer NAME")  # fmt: skip
+    if chosen not in known:
+        who = f"by {chosen} " if chosen else ""
+        there = f"; there are some by {', '.join(sorted(known))}" if known else ""
+        raise ReviewError(f"{run.path} holds no edits {who}to apply{there}")
+    return str(chosen)
+
+
+def _apply(place: Path, row: Row, reviewer: str) -> SlideReport:
+    path = find_journals(place).get(reviewer)
+    source = read_record(store.automatic_place(place)) or {}
+    if path is None:
+        store.restore_automatic(place)
+        return SlideReport(row["slide_id"])
+    fingerprint = str(source.get("summary", {}).get("slide_sha256", ""))
+    journal = read_journal(path, reviewer, fingerprint)
+    notes = (journal.damage,) if journal.damage else ()
+    edits = [(entry.n, entry.edit) for entry in journal.active if entry.edit is not None]
+    if not edits:
+        store.restore_automatic(place)
+        return SlideReport(row["slide_id"], notes=notes)
+    verdict = verdict_of(journal.active)
+    slide = EditedSlide(store.read_automatic(place))
+    measured, result, more = _measure(slide, edits, row)
+    lost = tuple(f"edit {n}: {why}" for n, why in sorted(measured.lost.items()))
+    review = {
+        "reviewer": reviewer,
+        "journal": path.name,
+        "journal_sha256": _fingerprint(journal),
+        "n_edits": measured.n_edits,
+        "verdict": verdict.value,
+        "reason": verdict.reason,
+        "lost": list(lost),
+        "notes": [*notes, *more],
+        "version": __version__,
+    }
+    features = region_features(measured.geometry.regions, slide.mpp)
+    store.write_reviewed(result, place, review, features)
+    return SlideReport(
+        row["slide_id"],
+        count_edits(edits),
+        verdict.value,
+        verdict.reason,
+        lost,
+        (*notes, *more),
+    )
+
+
+def _measure(
+    slide: EditedSlide, edits: Numbered, row: Row
+) -> tuple[Measured, SlideResult, tuple[str, ...]]:
+    """The edited slide as a result; its pixels are read where it takes them."""
+    measured = slide.measure(edits)
+    automatic = slide.automatic
+    result = replace(
+        automatic,
+        summary=measured.summary,
+        reasons=measured.reasons,
+        nuclei=measured.nuclei,
+        junction=measured.bins,
+        compartments=measured.geometry.compartments,
+        junction_line=measured.geometry.junction,
+        provenance={
+            **automatic.provenance,
+            "warnings": measured.warnings,
+            **({"threshold_sweep": slide.sweep(measured)} if automatic.marker == "p16" else {}),
+        },
+    )
+    if not measured.n_edits:
+        return measured, result, ()
+    from histoquant.review.pixels import open_pixels
+
+    return measured, *_with_pixels(slide, measured, result, partial(open_pixels, row, slide))
+
+
+def _with_pixels(
+    slide: EditedSlide, measured: Measured, result: SlideResult, opened: Callable[[], Slide]
+) -> tuple[SlideResult, tuple[str, ...]]:
+    """`result` with what needs the slide: a new profile, and the overlay."""
+    from histoquant.review.pixels import measure_line_anew, redraw_overlay
+
+    try:
+        with opened() as pixels:
+            if measured.pending:
+                result = measure_line_anew(pixels, slide, measured, result)
+            return redraw_overlay(pixels, result), ()
+    except (HistoquantError, OSError) as error:
+        if not measured.pending:
+            return result, (f"the overlay is that from before the review: {error}",)
+        why = f"the junction was drawn anew, and the slide cannot be read: {error}"
+        reasons = {k: why if v == NEEDS_PIXELS else v for k, v in result.reasons.items()}
+        reasons = missing_reasons(result.summary, reasons)
+        result = replace(result, reasons=reasons, straightened=None)
+        return result, (why,)
+
+
+def _fingerprint(journal: Journal) -> str:
+    return hashlib.sha256(journal.path.read_bytes()).hexdigest()

@@ -1,0 +1,507 @@
+"""One slide under review: its state, its edits, its numbers as they follow.
+
+An edit is measured, then written to the journal and flushed, and only then taken over: what the
+reviewer sees is on the disk, and what could not be saved has not happened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from histoquant import tables
+from histoquant.anatomy import Compartments
+from histoquant.errors import HistoquantError, ReviewError, SlideError
+from histoquant.junction import Junction
+from histoquant.review.edits import (
+    AddNote,
+    AddNucleus,
+    Edit,
+    ExcludeRegion,
+    IncludeRegion,
+    NucleusClass,
+    Point,
+    SetClass,
+    SetCompartment,
+    SetVerdict,
+)
+from histoquant.review.geometry import GEOMETRIC
+from histoquant.review.journal import REDO, UNDO, Entry, JournalWriter
+from histoquant.review.measuring import EditedSlide, Measured
+from histoquant.review.regions import points_inside
+from histoquant.review.words import describe
+from histoquant.slides import Slide
+
+Rows = npt.NDArray[np.int64]
+Points = npt.NDArray[np.float64]
+Hide = Callable[[str], str]
+
+_HIDDEN = {"mpp", "white_r", "white_g", "white_b", "n_edits", "damaged_tiles"}
+_QUEUE_OD = 0.1
+
+
+@dataclass(frozen=True)
+class NumberRow:
+    """One figure of the slide, now and as the program had it; None where missing."""
+
+    name: str
+    unit: str
+    meaning: str
+    value: float | None
+    automatic: float | None
+    reason: str = ""
+
+    @property
+    def delta(self) -> float | None:
+        """Now less automatic; None where either is missing."""
+        if self.value is None or self.automatic is None:
+            return None
+        return self.value - self.automatic
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """The slide's row.
+
+    Attributes
+    ----------
+    rows
+        Figures in the order of the tables, limits and traces left out.
+    n_edits
+        Edits that hold and change figures.
+    pending
+        Why figures wait for the slide's pixels; empty when none does.
+    """
+
+    rows: tuple[NumberRow, ...]
+    n_edits: int
+    pending: str = ""
+
+    def __getitem__(self, name: str) -> NumberRow:
+        """The figure called `name`."""
+        return next(row for row in self.rows if row.name == name)
+
+    @property
+    def changed(self) -> tuple[NumberRow, ...]:
+        """Figures that differ from the automatic ones."""
+        return tuple(row for row in self.rows if row.value != row.automatic)
+
+
+@dataclass(frozen=True, eq=False)
+class Change:
+    """What an edit, undo or redo did.
+
+    Attributes
+    ----------
+    n, text
+        Number of the journal's record, and what was done in words.
+    rows
+        Nuclei whose look changed.
+    reload_nuclei
+        Whether the table of nuclei has other rows now.
+    geometry
+        Whether junction, bins, compartments or regions changed.
+    """
+
+    n: int
+    text: str
+    rows: Rows
+    reload_nuclei: bool
+    geometry: bool
+    numbers: Numbers
+
+
+@dataclass(frozen=True)
+class HistoryLine:
+    """One edit of the journal in words; `active` when it holds."""
+
+    n: int
+    at: str
+    text: str
+    active: bool
+
+
+class SlideReview:
+    """One slide that is open for review by one person.
+
+    Made by `ReviewSession.slide`; holds the journal's lock until `close`.
+
+    Parameters
+    ----------
+    slide
+        The automatic result.
+    writer
+        Appends to the reviewer's journal.
+    name
+        As the reviewer sees it: a code where the review is blinded.
+    open_pixels
+        Opens the slide.
+    hide
+        Takes what a blinded reviewer may not see out of a text.
+    lock
+        Held until `close`.
+    """
+
+    def __init__(
+        self,
+        slide: EditedSlide,
+        writer: JournalWriter,
+        name: str,
+        open_pixels: Callable[[], Slide],
+        hide: Hide = str,
+        lock: AbstractContextManager[object] | None = None,
+    ) -> None:
+        self._slide, self._writer, self._open, self._hide = slide, writer, open_pixels, hide
+        self._lock = ExitStack()
+        self._damage = writer.journal.damage
+        self.name = name
+        if lock is not None:
+            self._lock.push(lock.__exit__)
+        self._measured = slide.measure(_numbered(writer.journal.active))
+
+    def __enter__(self) -> SlideReview:
+        """The review itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the review."""
+        self.close()
+
+    def close(self) -> None:
+        """Give the journal free for others; everything is on the disk already."""
+        self._lock.close()
+
+    @property
+    def marker(self) -> str:
+        """p16 or col7."""
+        return self._slide.automatic.marker
+
+    @property
+    def reviewer(self) -> str:
+        """Whose journal it is."""
+        return self._writer.journal.reviewer
+
+    @property
+    def locked(self) -> bool:
+        """Whether the review was unblinded: nothing can be edited any more."""
+        return self._writer.journal.locked
+
+    @property
+    def mpp(self) -> float:
+        """Size of a level-0 pixel in um."""
+        return self._slide.mpp
+
+    @cached_property
+    def shape_px(self) -> tuple[int, int]:
+        """Height and width of the slide in level-0 pixels."""
+        provenance: Any = self._slide.automatic.provenance
+        height, width = provenance["slide"]["shape"][:2]
+        return int(height), int(width)
+
+    @property
+    def threshold_od(self) -> float:
+        """First threshold of positivity."""
+        settings = self._slide.settings
+        return settings.p16.thresholds_od[0] if self.marker == "p16" else (
+            settings.collagen7.threshold_od
+        )  # fmt: skip
+
+    @property
+    def nuclei(self) -> pd.DataFrame | None:
+        """p16: the nuclei as they stand, added ones last; None for col7."""
+        return self._measured.nuclei
+
+    @cached_property
+    def automatic_nuclei(self) -> pd.DataFrame | None:
+        """The nuclei as the program had them."""
+        return self._slide.automatic.nuclei
+
+    @property
+    def points_um(self) -> Points:
+        """(n, 2) centres of the rows of `nuclei`."""
+        if self.nuclei is None:
+            return np.empty((0, 2))
+        return self.nuclei[["y_um", "x_um"]].to_numpy(np.float64)
+
+    @property
+    def compartments(self) -> Compartments:
+        """Compartments as they stand."""
+        return self._measured.geometry.compartments
+
+    @property
+    def junction(self) -> Junction:
+        """Junction as it stands."""
+        return self._measured.geometry.junction
+
+    @property
+    def bins(self) -> pd.DataFrame:
+        """Bins of the junction as they stand."""
+        return self._measured.bins
+
+    @property
+    def straightened(self) -> npt.NDArray[np.float32] | None:
+        """col7: the junction as the program traced it, laid straight."""
+        return self._slide.automatic.straightened
+
+    @property
+    def straightened_info(self) -> Mapping[str, Any]:
+        """Steps and depths of `straightened`."""
+        info: Any = self._slide.automatic.provenance.get("straightened", {})
+        return dict(info)
+
+    @property
+    def regions(self) -> tuple[ExcludeRegion | IncludeRegion, ...]:
+        """Regions that hold, in order."""
+        return tuple(e for _, e in self._edits() if isinstance(e, ExcludeRegion | IncludeRegion))
+
+    @property
+    def compartment_edits(self) -> tuple[SetCompartment, ...]:
+        """Painted polygons that hold, in order."""
+        return tuple(e for _, e in self._edits() if isinstance(e, SetCompartment))
+
+    @property
+    def notes(self) -> tuple[AddNote, ...]:
+        """Notes that hold."""
+        return tuple(e for _, e in self._edits() if isinstance(e, AddNote))
+
+    @property
+    def verdict(self) -> str:
+        """open, accepted or rejected."""
+        return verdict_of(self._writer.journal.active).value
+
+    @property
+    def verdict_reason(self) -> str:
+        """Why it was accepted or rejected."""
+        return verdict_of(self._writer.journal.active).reason
+
+    @property
+    def history(self) -> list[HistoryLine]:
+        """Every edit ever made, in order, in words."""
+        active = {entry.n for entry in self._writer.journal.active}
+        return [
+            HistoryLine(e.n, e.at, describe(e.edit), e.n in active)
+            for e in self._writer.journal.entries
+            if e.edit is not None
+        ]
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What the reviewer must know: damage that a crash left, edits that find no object."""
+        texts = {e.n: describe(e.edit) for e in self._writer.journal.entries if e.edit is not None}
+        lost = (f"edit {n} ({texts[n]}): {why}" for n, why in self._measured.lost.items())
+        return tuple(self._hide(text) for text in (self._damage, *lost) if text)
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether there is an edit to take back."""
+        return bool(self._writer.journal.active) and not self.locked
+
+    @property
+    def can_redo(self) -> bool:
+        """Whether there is an edit to do again."""
+        return bool(self._writer.journal.undone) and not self.locked
+
+    def numbers(self) -> Numbers:
+        """The slide's row as it stands, with the automatic one."""
+        return _numbers(self._slide, self._measured)
+
+    def apply(self, edit: Edit) -> Change:
+        """Make an edit.
+
+        Raises
+        ------
+        ReviewError
+            When it finds no object, or could not be saved; nothing has changed then.
+        """
+        entries = self._writer.journal.active
+        n = self._writer.journal.entries[-1].n + 1 if self._writer.journal.entries else 1
+        after = self._slide.measure([*_numbered(entries), (n, edit)])
+        if n in after.lost and not _finds_some(edit, after.lost[n]):
+            raise ReviewError(self._hide(f"nothing was changed: {after.lost[n]}"))
+        before_words, after_words = self._before_and_after(edit, after)
+        self._writer.append_edit(edit, before_words, after_words)
+        return self._take_over(n, edit, after, describe(edit))
+
+    def undo(self) -> Change | None:
+        """Take the last edit back; None when there is none."""
+        return self._step(UNDO, self._writer.journal.active)
+
+    def redo(self) -> Change | None:
+        """Do again what was undone last; None when there is nothing, or an edit came after it."""
+        return self._step(REDO, self._writer.journal.undone)
+
+    def nearest(self, point_um: Sequence[float], within_um: float = 6.0) -> int | None:
+        """Row of the nucleus nearest to a point; None when none is within `within_um`."""
+        points = self.points_um
+        near = np.flatnonzero((np.abs(points - point_um) <= within_um).all(axis=1))
+        if not len(near):
+            return None
+        distance = np.hypot(*(points[near] - point_um).T)
+        best = int(np.argmin(distance))
+        return int(near[best]) if distance[best] <= within_um else None
+
+    def inside(self, polygon_um: Sequence[Sequence[float]]) -> Rows:
+        """Rows of the nuclei in a polygon."""
+        return np.flatnonzero(points_inside(self.points_um, polygon_um))
+
+    def set_class(
+        self, rows: Sequence[int] | Rows, value: NucleusClass, intensity_class: int = 0
+    ) -> SetClass:
+        """The edit that calls the nuclei in `rows` `value`; `apply` makes it."""
+        points = self.points_um[np.asarray(rows, np.int64)]
+        return SetClass(tuple((float(y), float(x)) for y, x in points), value, intensity_class)
+
+    def queue(self, limit: int | None = None) -> Rows:
+        """What is nearest to the threshold, most uncertain first, less what was reviewed.
+
+        Rows of `nuclei` (p16) or of `bins` (col7).
+        """
+        if self.nuclei is not None:
+            distance = _doubt_of_nuclei(self.nuclei, self._slide)
+        else:
+            peak = self.bins["peak_od"].to_numpy(np.float64)
+            out = self.bins["excluded"].to_numpy(bool)
+            distance = np.where(out, np.nan, np.abs(peak - self.threshold_od))
+        rows = np.flatnonzero(distance <= _QUEUE_OD)
+        return rows[np.argsort(distance[rows], kind="stable")][:limit]
+
+    def open_slide(self) -> Slide:
+        """The slide's pixels.
+
+        Raises
+        ------
+        SlideError
+            When the file is not where it was, or cannot be read.
+        """
+        try:
+            return self._open()
+        except (HistoquantError, OSError) as error:
+            raise SlideError(self._hide(str(error))) from None
+
+    def _edits(self) -> list[tuple[int, Edit]]:
+        return _numbered(self._writer.journal.active)
+
+    def _step(self, kind: str, of: Sequence[Entry]) -> Change | None:
+        if not of:
+            return None
+        target = of[-1]
+        if target.edit is None:
+            raise AssertionError("only edits are undone")
+        held = list(self._writer.journal.active)
+        held = held[:-1] if kind == UNDO else [*held, target]
+        after = self._slide.measure(_numbered(tuple(held)))
+        entry = self._writer.append(kind, {"n": target.n})
+        return self._take_over(entry.n, target.edit, after, f"{kind}: {describe(target.edit)}")
+
+    def _take_over(self, n: int, edit: Edit, after: Measured, text: str) -> Change:
+        before, self._measured = self._measured, after
+        rows, reload_nuclei = _changed_rows(before.nuclei, after.nuclei)
+        geometry = isinstance(edit, GEOMETRIC)
+        return Change(n, text, rows, reload_nuclei, geometry, self.numbers())
+
+    def _before_and_after(self, edit: Edit, after: Measured) -> tuple[dict[str, Any], ...]:
+        """What the journal says of an edit's object before and after it."""
+        if isinstance(edit, SetVerdict):
+            return {"value": self.verdict, "reason": self.verdict_reason}, {}
+        if isinstance(edit, SetClass | AddNucleus):
+            points = edit.points_um if isinstance(edit, SetClass) else (edit.point_um,)
+            return self._states(self.nuclei, points), self._states(after.nuclei, points)
+        if isinstance(edit, GEOMETRIC):
+            return _lengths(self._measured), _lengths(after)
+        return {}, {}
+
+    def _states(self, nuclei: pd.DataFrame | None, points: Sequence[Point]) -> dict[str, Any]:
+        """Class (0-3) of the nucleus at each point; -1 when excluded, None without one."""
+        if nuclei is None:
+            return {"classes": [None] * len(points)}
+        rows = self._slide.rows_at(nuclei, np.asarray(points, np.float64))
+        levels = nuclei["intensity_class"].to_numpy()
+        out = nuclei["excluded"].to_numpy(bool)
+        found = (None if r < 0 else -1 if out[r] else levels[r] for r in rows)
+        return {"classes": [None if pd.isna(level) else int(level) for level in found]}
+
+
+def verdict_of(entries: Sequence[Entry]) -> SetVerdict:
+    """The last verdict of the edits that hold."""
+    said = [entry.edit for entry in entries if isinstance(entry.edit, SetVerdict)]
+    return said[-1] if said else SetVerdict("open")
+
+
+def _numbered(entries: Sequence[Entry]) -> list[tuple[int, Edit]]:
+    return [(entry.n, entry.edit) for entry in entries if entry.edit is not None]
+
+
+def _numbers(slide: EditedSlide, measured: Measured) -> Numbers:
+    columns = {c.name: c for c in tables.measured_columns(slide.automatic.marker)}
+    shown = [
+        c
+        for c in columns.values()
+        if c.dtype in ("int64", "float64")
+        and c.name not in _HIDDEN
+        and c.name.removesuffix("_low").removesuffix("_high") == c.name
+    ]
+    rows = tuple(
+        NumberRow(
+            c.name,
+            c.unit,
+            c.meaning,
+            _float(measured.summary[c.name]),
+            _float(slide.automatic.summary.get(c.name)),
+            measured.reasons.get(c.name, ""),
+        )
+        for c in shown
+    )
+    return Numbers(rows, measured.n_edits, measured.pending)
+
+
+def _float(value: object) -> float | None:
+    return None if tables.is_missing(value) else float(str(value))
+
+
+def _finds_some(edit: Edit, why: str) -> bool:
+    """Whether some points of a lasso find their nuclei though others do not."""
+    return isinstance(edit, SetClass) and not why.startswith(f"{len(edit.points_um)} of")
+
+
+def _changed_rows(
+    before: pd.DataFrame | None, after: pd.DataFrame | None
+) -> tuple[Rows, bool]:  # fmt: skip
+    if before is None or after is None:
+        return np.empty(0, np.int64), False
+    if len(before) != len(after):
+        return np.arange(len(after)), True
+    differs = np.zeros(len(after), np.bool_)
+    for name in ("positive", "intensity_class", "excluded", "compartment"):
+        old, new = before[name], after[name]
+        if name == "compartment":
+            differs |= old.cat.codes.to_numpy() != new.cat.codes.to_numpy()
+        else:
+            differs |= (old != new).fillna(False).to_numpy(bool)
+    return np.flatnonzero(differs), False
+
+
+def _lengths(measured: Measured) -> dict[str, Any]:
+    names = ("dej_length_mm", "measured_length_mm", "excluded_area_mm2")
+    return {name: measured.summary[name] for name in names}
+
+
+def _doubt_of_nuclei(nuclei: pd.DataFrame, slide: EditedSlide) -> Points:
+    """How far (OD) each nucleus is from being called otherwise; NaN for what is not in doubt."""
+    p16 = slide.settings.p16
+    dab = nuclei["dab_od_mean"].to_numpy(np.float64)
+    over_ring = dab - nuclei["ring_dab_od_mean"].to_numpy(np.float64)
+    distance = np.abs(dab - p16.thresholds_od[0])
+    by_haze = (dab >= p16.thresholds_od[0]) & (dab < p16.haze_below_od)
+    haze = np.where(by_haze, np.abs(over_ring - p16.min_over_ring_od), np.inf)
+    distance = np.fmin(distance, haze)
+    settled = nuclei["excluded"].to_numpy(bool)
+    if "reviewed_class" in nuclei:
+        settled = settled | (nuclei["reviewed_class"].to_numpy(np.int64) >= 0)
+    return np.where(settled, np.nan, distance)
