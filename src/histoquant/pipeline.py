@@ -139,8 +139,8 @@ def quantify(
         except DarkFieldError:  # colours are named as channels, and the slide is dark
             with slide.as_channels() as channels:
                 return quantify(
-                    channels, marker, settings,
-                    workers=workers, progress=progress, slide_id=slide_id, anatomy=anatomy,
+                    channels, marker, settings, workers=workers, progress=progress,
+                    slide_id=slide_id, anatomy=anatomy,
                 )  # fmt: skip
     damage = Damage(slide)
     while True:
