@@ -76,7 +76,12 @@ def make_result(
         c.name: "x" if c.dtype == "string" else 100 if c.name in _TOTALS else 1
         for c in tables.measured_columns(marker)  # type: ignore[arg-type]
     }
-    values |= {"mpp": MPP, "settings_sha256": (settings or Settings()).sha256, **summary}
+    values |= {
+        "mpp": MPP,
+        "marker_unit": "OD",
+        "settings_sha256": (settings or Settings()).sha256,
+        **summary,
+    }
     col7 = marker == "col7"
     return SlideResult(
         slide_id=slide_id,
