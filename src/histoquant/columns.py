@@ -29,6 +29,7 @@ class Pool:
     bins       `statistic` of the junction table's column `top` over all sections' bins
     gaps       the median length of the gaps of all sections
     h_score    100 * (n_1plus + 2 n_2plus + 3 n_3plus) / n_nuclei, with the limits of a mean
+    worst      the last of ok, review, reject that any section has
     apart      cannot be pooled from what is kept; missing, with a reason
     ========== ===========================================================================
     """
@@ -43,6 +44,7 @@ class Pool:
         "bins",
         "gaps",
         "h_score",
+        "worst",
         "apart",
     ]
     top: str = ""
@@ -308,6 +310,23 @@ BOTH: tuple[Column, ...] = (
     _number("excluded_area_mm2", "mm2",
             "Adnexa, and epidermis beside junction that is not measured: left out of lengths, "
             "thickness and rates per mm.", pool=Pool("sum")),
+    *(
+        _number(f"excluded_{name}_mm2", "mm2", meaning, pool=Pool("sum"))
+        for name, meaning in (
+            ("pen", "Pen and ink."),
+            ("debris", "Debris and dust."),
+            ("bubble", "Air bubbles."),
+            ("coverslip", "Edges of the coverslip."),
+            ("blood", "Pools of blood."),
+            ("fold", "Folds of the section."),
+            ("blur", "Tissue out of focus."),
+        )
+    ),
+    _number("artefact_percent", "%", "Tissue that lies in any of these.",
+            pool=Pool("weighted", bottom="tissue_area_mm2")),
+    _text("quality", "ok, review or reject: whether the slide is fit to be measured.",
+          pool=Pool("worst")),
+    _text("quality_reasons", "Why it is not ok; none.", pool=Pool("joined")),
     _number("focus_score", "1", "Sharpness of the measured tissue.",
             pool=Pool("weighted", bottom="tissue_area_mm2")),
     _number("mpp", "um/px", "Size of a level-0 pixel."),

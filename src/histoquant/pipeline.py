@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from histoquant.anatomy import SecondStain, find_compartments
 from histoquant.blocks import plan_blocks
@@ -36,11 +37,21 @@ from histoquant.morphometry import junction_bins, measure_morphometry
 from histoquant.nuclei import HALO_UM
 from histoquant.overlay import draw_overlay
 from histoquant.p16 import measure_p16, threshold_sweep
+from histoquant.quality import (
+    Overview,
+    after_anatomy,
+    before_anatomy,
+    judge,
+    leave_out,
+    mark,
+    opaque,
+    overview_of,
+)
 from histoquant.results import SlideResult
 from histoquant.settings import MARKERS, Marker, Settings
 from histoquant.slides import Slide, open_slide
 from histoquant.staining import field_figures, find_model, survey_slide
-from histoquant.stains import field_density, unmix
+from histoquant.stains import StainModel, field_density, unmix
 from histoquant.tissue import tissue_detail
 from histoquant.traces import Section, provenance, trace_reasons, traces, warnings_of
 
@@ -153,14 +164,17 @@ def _measure(
     report("drawing the overlay")
     damaged = damage.count()
     warnings = warnings_of(section, measured.summary, marker, settings, damaged)
+    told = traces(slide, section, marker, settings) | {"damaged_tiles": damaged}
+    verdict, doubts = judge({**morphometry, **told}, settings.quality)
     return SlideResult(
         slide_id=slide_id or Path(slide.path).name.split(".")[0],
         marker=marker,
         summary={
             **measured.summary,
             **morphometry,
-            **traces(slide, section, marker, settings),
-            "damaged_tiles": damaged,
+            **told,
+            "quality": verdict,
+            "quality_reasons": "; ".join(doubts) or "none",
             "warnings": "; ".join(warnings) or "none",
         },
         reasons=trace_reasons(section) | reasons | measured.reasons,
@@ -195,21 +209,47 @@ def _find_anatomy(
     model = find_model(slide, survey, settings)
     report("finding epidermis and junction")
     mpp = max(settings.anatomy.mpp, slide.mpp)
-    od = field_density(slide.overview(mpp), survey.white)
+    picture = slide.overview(mpp)
+    od = field_density(picture, survey.white)
     od = np.minimum(od, np.float32(settings.stains.max_od))
     second: SecondStain = "nuclear_marker" if marker == "p16" else "marker"
     if not model.has_marker:
         second = "counterstain"
-    compartments = find_compartments(
-        unmix(od, model),
-        tissue_detail(od, survey.tissue, mpp, settings.tissue) & slide.known(mpp),
+    tissue = tissue_detail(od, survey.tissue, mpp, settings.tissue) & slide.known(mpp)
+    find = partial(
+        find_compartments, unmix(od, model), mpp=mpp, settings=settings.anatomy, second=second
+    )
+    compartments = _without_artefacts(
+        find,
+        tissue,
         mpp,
-        settings.anatomy,
-        second,
+        overview_of(picture, survey.white, mpp, settings.stains.max_od),
+        model,
+        settings,
     )
     junction = trace_junction(compartments, settings.junction, settings.anatomy)
+    junction = leave_out(junction, compartments)
     fields = field_figures(slide, survey, model, settings)
     return Section(survey.white, model, survey.tissue, compartments, junction, fields)
+
+
+def _without_artefacts(
+    find: Callable[..., Compartments],
+    tissue: npt.NDArray[np.bool_],
+    mpp: float,
+    view: Overview,
+    model: StainModel,
+    settings: Settings,
+) -> Compartments:
+    """Compartments of what no artefact hides; once more where some were found only with them."""
+    artefacts = before_anatomy(view, settings.stains.preset, settings.quality)
+    hidden = opaque(artefacts, tissue.shape, mpp)
+    compartments = find(tissue=tissue & ~hidden)
+    artefacts = after_anatomy(view, artefacts, compartments, model, settings.quality)
+    more = opaque(artefacts, tissue.shape, mpp)
+    if (more & tissue & ~hidden).any():
+        compartments = find(tissue=tissue & ~more)
+    return mark(compartments, artefacts)
 
 
 def _measure_p16(
@@ -233,7 +273,7 @@ def _measure_p16(
         blocks,
         settings,
         workers,
-        keep=lambda points_um: section.compartments.at(points_um) > 0,
+        keep=section.compartments.holds,
     )
     nuclei, summary, reasons = measure_p16(
         found,

@@ -19,6 +19,7 @@ import pandas as pd
 
 from histoquant import rates, tables
 from histoquant.collagen7 import gap_lengths
+from histoquant.quality import ORDER
 from histoquant.results import csv_text, missing_reasons, reasons_text
 from histoquant.settings import Marker
 from histoquant.tables import Column
@@ -143,6 +144,12 @@ def _joined(column: Column, sections: list[Section]) -> tuple[Row, str]:
     return {column.name: "; ".join(map(str, values)) or None}, ""
 
 
+def _worst(column: Column, sections: list[Section]) -> tuple[Row, str]:
+    found = [str(v) for v in _distinct(s.summary.get(column.name) for s in sections)]
+    known = [verdict for verdict in ORDER if verdict in found]
+    return {column.name: known[-1] if known else None}, ""
+
+
 def _distinct(values: Iterable[object]) -> Iterator[object]:
     return iter(dict.fromkeys(v for v in values if not tables.is_missing(v)))
 
@@ -233,6 +240,7 @@ def _apart(column: Column, sections: list[Section]) -> tuple[Row, str]:
 _POOLS: dict[str, Callable[[Column, list[Section]], tuple[Row, str]]] = {
     "same": _same,
     "joined": _joined,
+    "worst": _worst,
     "sum": _sum,
     "percent": _rate,
     "rate": _rate,

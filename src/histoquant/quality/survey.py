@@ -13,13 +13,22 @@ import numpy as np
 import numpy.typing as npt
 
 from histoquant.anatomy import ADNEXA, BACKGROUND, DERMIS, EPIDERMIS, STRATUM_CORNEUM, Compartments
-from histoquant.quality.artefacts import BLOOD, BLUR, FOLD, NONE, OPAQUE, Artefacts, Codes
+from histoquant.artefacts import BLOOD, BLUR, FOLD, NONE, OPAQUE
+from histoquant.quality.artefacts import Artefacts, Codes
 from histoquant.quality.focus import CELL_PX, find_blur, sharpness
 from histoquant.quality.folds import find_folds
 from histoquant.quality.ink import find_ink
 from histoquant.quality.outlines import find_outlines
 from histoquant.settings import QualitySettings
-from histoquant.stains import FloatArray, Preset, RgbArray, StainModel, WhiteLevel, field_density, unmix
+from histoquant.stains import (
+    FloatArray,
+    Preset,
+    RgbArray,
+    StainModel,
+    WhiteLevel,
+    field_density,
+    unmix,
+)
 from histoquant.tissue import closed, drop_small, opened
 
 Mask = npt.NDArray[np.bool_]
