@@ -22,7 +22,7 @@ from histoquant.errors import SlideError, StainError
 from histoquant.planes import NUCLEAR_LEVEL, Planes
 from histoquant.settings import FluorescenceSettings, Settings
 from histoquant.slides import Slide
-from histoquant.tissue import find_tissue, focus_score, tissue_detail
+from histoquant.tissue import find_tissue, tissue_detail
 
 Pixels = npt.NDArray[Any]
 FloatArray = npt.NDArray[np.float32]

@@ -33,6 +33,7 @@ from histoquant.damage import Damage
 from histoquant.detection import find_nuclei
 from histoquant.errors import SlideError
 from histoquant.junction import trace_junction
+from histoquant.line_picture import draw_line
 from histoquant.morphometry import junction_bins, measure_morphometry
 from histoquant.nuclei import HALO_UM
 from histoquant.overlay import draw_overlay
@@ -74,6 +75,7 @@ class _Measured:
     provenance: dict[str, object]
     nuclei: pd.DataFrame | None = None
     straightened: Straightened | None = None
+    line_picture: bytes | None = None
 
 
 def quantify(
@@ -181,6 +183,7 @@ def _measure(
         nuclei=measured.nuclei,
         junction=measured.bins,
         straightened=None if measured.straightened is None else measured.straightened.od,
+        line_picture=measured.line_picture,
         compartments=section.compartments,
         junction_line=section.junction,
         provenance={
@@ -316,4 +319,5 @@ def _measure_collagen7(
             }
         },
         straightened=straightened,
+        line_picture=draw_line(straightened, table, settings.collagen7),
     )
