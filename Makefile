@@ -6,17 +6,31 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+NAPARI_VENV ?= .venv-napari
+PLUGIN = plugins/napari-histoquant
+SCREEN = xvfb-run --auto-servernum --server-args "-screen 0 1600x1000x24"
 
-.PHONY: demo test test-core lint phantoms clean
+.PHONY: demo test test-core test-napari lint phantoms system clean
 
 demo: $(VENV)/.ready
 	$(BIN)/histoquant batch sample_slides/manifest.csv --out demo_results
 
-# The napari plugin's tests join here when the plugin does; test-core never needs a screen.
-test: test-core
+test: test-core test-napari
 
-test-core: $(VENV)/.ready-dev
+# What needs no Qt; the tests of the report's page and of SLURM are skipped where there is none.
+test-core: system $(VENV)/.ready-dev
 	$(BIN)/python -m pytest -n auto
+
+# The plugin, in an environment of its own, with a real canvas on a screen that nobody sees.
+test-napari: system $(NAPARI_VENV)/.ready
+	@cd $(PLUGIN) && \
+	if command -v xvfb-run >/dev/null; then \
+		$(SCREEN) $(abspath $(NAPARI_VENV))/bin/python -m pytest; \
+	elif [ -n "$$DISPLAY" ] || [ "$$(uname)" = Darwin ]; then \
+		$(abspath $(NAPARI_VENV))/bin/python -m pytest; \
+	else \
+		echo "NOT RUN: napari's tests need a screen; on Debian and Ubuntu: apt-get install xvfb libgl1-mesa-dri"; \
+	fi
 
 lint: $(VENV)/.ready-dev
 	$(BIN)/ruff check .
@@ -29,21 +43,30 @@ phantoms: $(VENV)/.ready
 	$(BIN)/histoquant phantom sample_slides --cohort 4 --seed 2019
 
 clean:
-	rm -rf $(VENV) demo_results
+	rm -rf $(VENV) $(NAPARI_VENV) demo_results
 
 $(VENV)/.ready: pyproject.toml
-	$(call environment)
+	$(call environment,$(VENV))
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
 	@touch $@
 
 $(VENV)/.ready-dev: pyproject.toml
-	$(call environment)
+	$(call environment,$(VENV))
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@ $(VENV)/.ready
+
+$(NAPARI_VENV)/.ready: pyproject.toml $(PLUGIN)/pyproject.toml
+	$(call environment,$(NAPARI_VENV))
+	$(NAPARI_VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+		-e . -e '$(PLUGIN)[dev]'
+	@touch $@
+
+system:
+	@.ci/system-packages
 
 define environment
 @$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	{ echo "histoquant needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V). Try make PYTHON=python3.12"; exit 1; }
-@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
+@test -x $(1)/bin/python || $(PYTHON) -m venv $(1) || \
 	{ echo "python3 -m venv does not work here; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
 endef

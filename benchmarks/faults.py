@@ -35,6 +35,8 @@ import histoquant as hq
 
 SAMPLES = Path(__file__).parents[1] / "sample_slides" / "synthetic"
 SHARDS, WORKERS, MOST_CALLS = 3, 2, 6
+LONGEST_PAUSE_S = 2.0
+"""From the slide that a fault waits for to the fault: about what a slide takes."""
 TABLES = ("markers.csv", "markers.parquet", "sweep.csv", "columns.json")
 PER_SLIDE = ("summary.csv", "junction.parquet", "nuclei.parquet", "sweep.csv", "overlay.png")
 COMMAND = [sys.executable, "-c", "from histoquant.cli import main; main()"]
@@ -232,9 +234,9 @@ def play(study: Study, out: Path, seed: int, mode: str = "") -> str:
     rng = random.Random(seed)
     mode = mode or rng.choice(MODES)
     possible = [n for n in FAULTS if mode == "scheduler" or n != "kill scheduler"]
-    count, pause = len(study.names), 2 * study.seconds / len(study.names)
+    count = len(study.names)
     planned = [
-        (done, rng.uniform(0, pause), rng.choice(possible))
+        (done, rng.uniform(0, LONGEST_PAUSE_S), rng.choice(possible))
         for done in sorted(rng.randrange(count) for _ in range(rng.randint(1, 3)))
     ]
     run, told = Disturbed(mode, study, out), []

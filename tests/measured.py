@@ -25,6 +25,6 @@ def measure_two(folder: Path) -> Path:
     directory = RunDirectory(folder / "results")
     with directory.locked():
         steps = batch.plan(read_manifest(manifest).usable, directory, Settings())
-        outcome = batch.run(steps, directory, one_by_one=True)
+        outcome = batch.run(steps, directory, crew=batch.Crew(one_by_one=True))
     assert not outcome.failed
     return directory.path

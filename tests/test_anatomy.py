@@ -35,7 +35,7 @@ class Case:
     knobs: tuple[tuple[str, float], ...] = ()
 
 
-HARD = (4.0, 15.0), 0.15  # dermis in the corner of a cut edge passes for stratum corneum
+HARD = (4.0, 15.0), 0.05
 NO_COL7 = (("col7_peak_od", 0.0), ("col7_peak_floor_od", 0.0))
 CASES = {
     case.name: case

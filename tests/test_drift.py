@@ -112,6 +112,14 @@ def test_nuclei_that_are_excluded_do_not_count(tmp_path: Path) -> None:
     assert gone.marker_od is None
 
 
+def test_fluorescence_has_no_optical_density(tmp_path: Path) -> None:
+    row = {"slide_id": "s", "marker": "col7", "control": "positive", "batch": "a"}
+    figures = {"peak_od_median": 812.0, "background_od_mean": 90.0}
+    assert slide_stain(row, figures, tmp_path).marker_od == 812.0
+    glowing = slide_stain(row, figures | {"marker_unit": "grey levels (16 bit)"}, tmp_path)
+    assert (glowing.marker_od, glowing.background_od) == (None, None)
+
+
 def test_the_table_is_written_with_registered_columns(
     tmp_path: Path, fake_pipeline: FakePipeline
 ) -> None:

@@ -13,7 +13,7 @@ from histoquant.junction import (
     trace_junction,
     trace_surface,
 )
-from histoquant.polyline import resample, right_normals, smooth_line
+from histoquant.polyline import resample, right_normals, smooth_course, smooth_line
 from histoquant.settings import Settings
 
 JUNCTION, ANATOMY = Settings().junction, Settings().anatomy
@@ -211,10 +211,32 @@ def test_ends_are_excluded_and_spacing_is_even():
     stretch = junction.stretches[0]
     steps = np.diff(stretch.arc_um)
     assert steps == pytest.approx(np.full(len(steps), JUNCTION.step_um), rel=0.05)
-    near = np.minimum(stretch.arc_um, stretch.length_um - stretch.arc_um) < ANATOMY.cut_edge_um
-    np.testing.assert_array_equal(stretch.excluded, near)
+    along = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(stretch.course_um, axis=0).T))])
+    margin = min(ANATOMY.cut_edge_um, ANATOMY.cut_edge_share * along[-1])
+    assert 40 < margin < 50  # a sixteenth of a course of some 700 um
+    np.testing.assert_array_equal(stretch.excluded, np.minimum(along, along[-1] - along) < margin)
     assert stretch.exclusion == "within the cut edge"
-    assert junction.measured_length_um == pytest.approx(junction.length_um - 100, abs=8)
+
+
+def test_150_um_are_excluded_at_the_ends_of_a_long_stretch():
+    skin = Skin(sine(0, 120), length_um=3000.0, side_um=3300.0)
+    stretch = trace(skin.draw()).stretches[0]
+    assert stretch.length_um == pytest.approx(3000, abs=30)
+    kept = stretch.arc_um[~stretch.excluded]
+    assert kept[0] == pytest.approx(150, abs=3)
+    assert kept[-1] == pytest.approx(stretch.length_um - 150, abs=3)
+
+
+@pytest.mark.parametrize("end_um", [0.0, 45.0])
+def test_a_ridge_at_the_end_does_not_turn_the_course(end_um):
+    x = np.arange(0, 1001, 2.0)
+    line = np.column_stack([100 + sine(20, 180)(x - end_um), x])
+    course = smooth_course(line, 50.0)
+    assert np.abs(course[:, 0] - 100).max() < 13
+    slope = np.gradient(course[:, 0], x)
+    assert np.abs(slope).max() < 0.12
+    straight_line = straight()
+    assert smooth_course(straight_line, 50.0) == pytest.approx(straight_line, abs=1e-9)
 
 
 def test_skin_that_leaves_the_picture_ends_at_its_border():

@@ -78,7 +78,7 @@ def test_nothing_but_area_is_known_without_a_junction():
 
 
 def test_wholly_excluded_junction_has_no_surface():
-    settings = SETTINGS.with_values(["anatomy.cut_edge_um=1000"])
+    settings = SETTINGS.with_values(["anatomy.cut_edge_um=1000", "anatomy.cut_edge_share=0.5"])
     junction, summary, reasons = measure(SKIN, settings)
     assert junction.length_um > 900
     assert summary["measured_length_mm"] == 0

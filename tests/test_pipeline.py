@@ -245,13 +245,13 @@ def test_collagen7_on_a_slide_without_dab_is_missing_with_a_reason():
     assert_missing(result, ["continuity_percent", "integrated_od_um_mean"], NO_DAB)
 
 
-def test_a_slide_that_is_no_colour_picture_is_refused(tmp_path):
+def test_a_fluorescence_slide_whose_channels_have_no_names_is_refused(tmp_path):
     import tifffile
 
     planes = np.zeros((2, 300, 300), np.uint16)
     meta = {"axes": "CYX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5}
     tifffile.imwrite(tmp_path / "f.ome.tif", planes, ome=True, metadata=meta)
-    with pytest.raises(SlideError, match=r"2 channel\(s\) of uint16.*bright-field"):
+    with pytest.raises(StainError, match="no channel is named like a nuclear stain.*channel 1"):
         quantify(tmp_path / "f.ome.tif", "p16")
 
 

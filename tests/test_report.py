@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
+import openpyxl
 import pytest
 from PIL import Image
 
 from fakes import FakePipeline, make_result, write_tiny_slide
 from histoquant import batch, tables
+from histoquant.drift import Stain
 from histoquant.errors import ResultError
+from histoquant.export import export_results
 from histoquant.manifest import read_manifest
 from histoquant.report import HEADLINES, write_report
+from histoquant.report.charts import Point, strip
 from histoquant.report.figures import show, show_rate
+from histoquant.report.overview import drift_section, lost_slides, verdict_of
+from histoquant.report.pictures import PAGE_BYTES, fitting_uri, slide_budget
 from histoquant.results import write_result
 from histoquant.rundir import RunDirectory
 from histoquant.settings import Settings
@@ -76,7 +84,7 @@ def test_page_is_whole_and_loads_nothing(results: Path) -> None:
     page = Page(text)
     assert page.open == []
     assert len(page.ids) == len(set(page.ids))
-    assert all(link.startswith(("data:image/webp;base64,", "#")) for link in page.links)
+    assert all(link.startswith(("data:", "#")) for link in page.links)
     assert {link[1:] for link in page.links if link.startswith("#")} <= set(page.ids)
     assert not re.search(r"https?://|@import|url\(", text)
 
@@ -117,9 +125,111 @@ def test_large_overlays_are_made_smaller(results: Path) -> None:
     Image.fromarray(noise).save(results / "slides" / "a" / "overlay.png")
     text = write_report(results).read_text(encoding="utf-8")
     images = re.findall(r"data:image/webp;base64,([A-Za-z0-9+/=]+)", text)
-    sizes = [Image.open(io.BytesIO(base64.b64decode(image))).size for image in images]
-    assert max(max(size) for size in sizes) == 1600
-    assert len(text) < 6_000_000
+    largest = max((base64.b64decode(image) for image in images), key=len)
+    assert 0.5 * slide_budget(3) < len(largest) <= slide_budget(3)
+    assert Image.open(io.BytesIO(largest)).size[1] > 600
+
+
+def test_the_pictures_of_a_page_share_a_budget() -> None:
+    assert slide_budget(1) == slide_budget(20)
+    assert 300 * slide_budget(300) <= PAGE_BYTES
+    rng = np.random.default_rng(1)
+    smooth = Image.fromarray(rng.integers(0, 255, (40, 60, 3), dtype=np.uint8)).resize((3000, 2000))
+    for budget in (40_000, 150_000, 300_000):
+        content = base64.b64decode(fitting_uri(smooth, budget).partition(",")[2])
+        assert len(content) <= budget
+    noise = Image.fromarray(rng.integers(0, 255, (900, 900, 3), dtype=np.uint8))
+    least = base64.b64decode(fitting_uri(noise, 1000).partition(",")[2])
+    assert Image.open(io.BytesIO(least)).size == (360, 360)
+
+
+def test_a_damaged_picture_costs_only_itself(results: Path) -> None:
+    (results / "slides" / "a" / "overlay.png").write_bytes(b"\x89PNG no")
+    shutil.rmtree(results / "slides" / "c" / "straightened.zarr")
+    (results / "slides" / "c" / "straightened.zarr").mkdir()
+    shown = " ".join(Page(write_report(results).read_text(encoding="utf-8")).text)
+    assert "The overlay cannot be read" in shown
+    assert "The straightened junction cannot be read" in shown
+
+
+def test_reasons_that_differ_by_the_slides_name_are_one(tmp_path: Path) -> None:
+    rows = [
+        {
+            "status": "failed",
+            "slide": f"in/{n}.svs",
+            "slide_id": n,
+            "resolved_path": f"/x/in/{n}.svs",
+            "reason": f"/x/in/{n}.svs: no tissue was found",
+        }
+        for n in "abc"
+    ]
+    rows += [rows[0] | {"status": "excluded", "slide_id": "d", "reason": ""}]
+    assert lost_slides(rows) == [
+        {"status": "failed", "reason": "…: no tissue was found", "n": 3, "which": "a, b, c"},
+        {"status": "excluded", "reason": "no reason given", "n": 1, "which": "d"},
+    ]
+    many = [rows[0] | {"slide_id": f"s{n}", "reason": "lost"} for n in range(40)]
+    (group,) = lost_slides(many)
+    assert group["which"].endswith("and 28 more: see the ledger")
+
+
+def test_a_flagged_batch_is_told_in_words_and_drawn() -> None:
+    stains = [Stain(f"s{n}", "p16", "positive", f"run <{n}>", od, 0.3, 0.1)
+              for n, od in enumerate((0.5, 0.5, 0.52, 0.9))]  # fmt: skip
+    section = drift_section(stains)
+    assert section is not None
+    assert section["verdict"] == (
+        "1 of 4 batches of control slides flagged: run <3> (p16, positive control)."
+    )
+    (dab, hematoxylin) = section["charts"]
+    assert dab.count(">flagged<") == 1
+    assert ">flagged<" not in hematoxylin
+    assert "run &lt;3&gt;" in dab
+    assert drift_section([]) is None
+
+
+@pytest.mark.parametrize(
+    ("record", "verdict"),
+    [
+        ({"summary": {"warnings": "none"}, "reasons": {}}, ("ok", [])),
+        ({"summary": {"warnings": "no glass"}, "reasons": {}}, ("review", ["no glass"])),
+        ({"provenance": {"warnings": ["a", "b"]}, "reasons": {}}, ("review", ["a", "b"])),
+        ({"summary": {}, "reasons": {"dej_length_mm": "no epidermis"}},
+         ("review", ["no figure along the junction: no epidermis"])),
+        ({"summary": {"quality": "reject", "quality_reasons": "out of focus; pen"}},
+         ("reject", ["out of focus", "pen"])),
+    ],
+)  # fmt: skip
+def test_verdicts(record: dict[str, object], verdict: tuple[str, list[str]]) -> None:
+    assert verdict_of(record) == verdict
+
+
+def test_figures_that_are_all_missing_draw_nothing(results: Path) -> None:
+    for slide in "ab":
+        empty = dict.fromkeys((c.name for c in tables.measured_columns("p16")
+                               if c.dtype != "string"), float("nan"))  # fmt: skip
+        write_result(
+            make_result(slide_id=slide, **empty | {"mpp": 0.5}), results / "slides" / slide
+        )
+    text = write_report(results).read_text(encoding="utf-8")
+    assert Page(text).open == []
+    assert "nan" not in re.sub(r'data:[^"]+', "", text.partition("<script>")[0]).lower()
+
+
+def test_strips_keep_dots_apart_and_name_them() -> None:
+    column = next(c for c in tables.measured_columns("p16") if c.name == "positive_percent")
+    points = [Point(f"<P{n}>", 5.0 + n % 3, control=n == 0) for n in range(12)]
+    drawing = strip(column, points, 2)
+    assert drawing is not None
+    svg = drawing.inline()
+    assert "&lt;P3&gt;: 5 (%)" in svg
+    assert "11 samples, 2 missing" in svg
+    places = re.findall(r'<circle cx="([\d.]+)" cy="([\d.]+)"', svg)
+    assert len(set(places)) == 12
+    assert strip(column, [Point("a", float("nan"))], 1) is None
+    extreme = strip(column, [Point("a", 1e300), Point("b", 1.0)], 0)
+    assert extreme is not None
+    assert "no axis can show" in extreme.inline()
 
 
 @pytest.fixture
@@ -140,7 +250,7 @@ def test_the_study_is_part_of_the_page(study: Path) -> None:
     assert page.open == []
     assert "study" in page.ids
     assert len(page.ids) == len(set(page.ids))
-    assert all(link.startswith(("data:image/webp;base64,", "#")) for link in page.links)
+    assert all(link.startswith(("data:", "#")) for link in page.links)
     assert not re.search(r"https?://|@import|url\(", text)
     shown = " ".join(page.text)
     for words in ("Carry-across", "n is people", "<b>Ann</b>", "No plan was given"):
@@ -156,6 +266,19 @@ def test_a_study_of_an_older_marker_table_is_marked(study: Path) -> None:
     run_study(study, study.parent / "design.csv")
     shown = " ".join(Page(write_report(study).read_text(encoding="utf-8")).text)
     assert "The marker table has changed" not in shown
+
+
+def test_the_tables_of_the_study_are_explained_and_in_the_workbook(study: Path) -> None:
+    told = json.loads((study / "study" / "columns.json").read_text(encoding="utf-8"))
+    written = sorted((study / "study").glob("*.csv"))
+    assert written
+    for path in written:
+        header = path.read_text(encoding="utf-8").splitlines()[0].split(",")
+        assert header == [column["name"] for column in told[path.name]]
+        assert all(column["meaning"] for column in told[path.name])
+    (path,) = export_results(study, "xlsx").paths
+    sheet = openpyxl.load_workbook(path)["study contrasts"]
+    assert [cell.value for cell in sheet[1]] == [c["name"] for c in told["contrasts.csv"]]
 
 
 def test_half_a_study_is_not_shown(study: Path) -> None:

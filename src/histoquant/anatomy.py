@@ -1,29 +1,55 @@
 """Epidermis, stratum corneum, dermis and adnexa, from the counterstain alone.
 
 The marker's own signal is never looked at: a dermal-epidermal junction that were found by its
-collagen VII would have no gaps. `histoquant.epithelium` says which pixels are epithelium; here
-its pieces get their anatomical names, by what they border on.
+collagen VII would have no gaps. Which pixels are epithelium is decided on a coarse scale over
+all tissue (`histoquant.epithelium`), and what its pieces are called (`histoquant.layers`); the
+border is then drawn on a fine scale where there is one (`histoquant.border`). Glass costs next
+to nothing, and no step holds floats of the fine scale for more than a few windows.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from histoquant.epithelium import find_epithelium, sharpen, smooth_within
+from histoquant.blocks import Block
+from histoquant.border import FULL, sharpen
+from histoquant.epithelium import find_epithelium
+from histoquant.evidence import Coarse, SecondStain, average, weigh
+from histoquant.layers import (
+    ADNEXA as ADNEXA,
+)
+from histoquant.layers import (
+    BACKGROUND as BACKGROUND,
+)
+from histoquant.layers import (
+    DERMIS as DERMIS,
+)
+from histoquant.layers import (
+    EPIDERMIS as EPIDERMIS,
+)
+from histoquant.layers import (
+    STRATUM_CORNEUM as STRATUM_CORNEUM,
+)
+from histoquant.layers import (
+    dense_keratin,
+    name_layers,
+    spread_labels,
+)
 from histoquant.settings import AnatomySettings
-from histoquant.tissue import distance_um, drop_small, open_glass, opened
+from histoquant.tissue import drop_small
+from histoquant.windowed import Windowed, boxes_around, window_of
 
-FloatArray = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
+Labels = npt.NDArray[np.uint8]
 Points = npt.NDArray[np.float64]
-SecondStain = Literal["marker", "nuclear_marker", "counterstain", "nuclei"]
 
-BACKGROUND, STRATUM_CORNEUM, EPIDERMIS, DERMIS, ADNEXA = range(5)
 NAMES = {
     BACKGROUND: "background",
     STRATUM_CORNEUM: "stratum_corneum",
@@ -33,19 +59,10 @@ NAMES = {
 }
 
 _MARGIN_UM = 200.0  # glass around the tissue that the work looks at; no step looks further
-_BACKGROUND_DAB_OD = 0.1
-_HIDING_OD = 0.25
-_MIN_LEGIBLE = 0.7  # of the tissue; a stain on whole compartments hides no detail within them
-_CORNEUM_UM = 45.0  # thickest layer between viable epidermis and glass called stratum corneum
-_LOOK_THROUGH_UM = 300.0  # epithelium thicker than this is no epidermis to look through
-_KERATIN_UM, _KERATIN_RATIO = 5.0, 1.5  # keratin: evenly this much denser than the epidermis
-_MIN_KERATIN_UM2 = 2000.0
-_RIM_UM = 5.0  # tissue not twice as wide is a blurred rim or a strand
-_FLAKES_UM = 150.0  # keratin farther from epithelium than this is debris
-_MIN_DERMIS_SHARE = 0.5  # of the area of the epidermis that it carries
+_COARSE_UM = 4.0
 _MIN_DERMIS_UM2 = 10_000.0  # smaller pieces have no border worth sharpening
-_MIN_SURFACE_UM = 60.0  # epithelium with less free surface is a follicle or a gland
 _MIN_SEPARATION = 3.5  # standard deviations; noise in dermis alone comes to some 3, skin to 4-9
+_LEAST_SCORE = 2  # of FULL
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +76,7 @@ class Compartments:
     mpp
         Pixel size in um; pixel (i, j) covers ``[i, i + 1) x [j, j + 1)`` times `mpp`.
     score
-        float32 (h, w) in [-1, 1]: epidermis (above 0) against the rest; its zero line is the
+        float32 or int8 (h, w): epidermis (above 0) against the rest; its zero line is the
         border of the epidermis with sub-pixel accuracy.
     reason
         Why there is no epidermis; empty when there is.
@@ -69,7 +86,7 @@ class Compartments:
 
     labels: npt.NDArray[np.uint8]
     mpp: float
-    score: FloatArray
+    score: npt.NDArray[Any]
     reason: str = ""
     separation: float = float("nan")
     artefacts: npt.NDArray[np.uint8] | None = None
@@ -90,7 +107,7 @@ class Compartments:
 
     def area_mm2(self, *codes: int) -> float:
         """Area of the compartments `codes` together, in mm2."""
-        return float(np.isin(self.labels, codes).sum()) * self.mpp**2 / 1e6
+        return sum(np.count_nonzero(self.labels == code) for code in codes) * self.mpp**2 / 1e6
 
     def at(self, points_um: Points) -> npt.NDArray[np.uint8]:
         """Compartment code at each of (n, 2) points (y, x) in um; background off the picture."""
@@ -116,18 +133,21 @@ class Compartments:
 
 
 def find_compartments(
-    stains: FloatArray,
+    stains: Windowed,
     tissue: Mask,
     mpp: float,
     settings: AnatomySettings,
     second: SecondStain = "marker",
+    *,
+    workers: int = 1,
 ) -> Compartments:
     """Divide a section into epidermis, stratum corneum, dermis and adnexal epithelium.
 
     Parameters
     ----------
     stains
-        Signed ODs (h, w, 3) float32: hematoxylin, second stain, residual, at `mpp` um/px.
+        Signed ODs (h, w, 3) float32: hematoxylin, second stain, residual, at `mpp` um/px. An
+        array, or what gives its windows one by one.
     tissue
         bool (h, w), fine: clefts and glass are False.
     second
@@ -136,6 +156,8 @@ def find_compartments(
         nuclei whatever their colour. ``counterstain`` (eosin): to tell epithelium from dermis.
         ``nuclei``: it is the nuclear stain itself, which places the border; the first then is
         where nuclei lie close together (fluorescence).
+    workers
+        Threads. The answer does not depend on it.
 
     Returns
     -------
@@ -143,188 +165,110 @@ def find_compartments(
     """
     if not tissue.any():
         return _only_dermis(tissue, mpp, "")
-    box = _tissue_box(tissue, mpp)
-    found = _divide(stains[box], tissue[box], mpp, settings, second)
-    labels = np.zeros(tissue.shape, np.uint8)
-    score = np.full(tissue.shape, -1, np.float32)
-    labels[box], score[box] = found.labels, found.score
-    return replace(found, labels=labels, score=score)
-
-
-def _tissue_box(tissue: Mask, mpp: float) -> tuple[slice, slice]:
-    """Rows and columns that hold the tissue and the glass around it that is looked at."""
-    margin = int(np.ceil(_MARGIN_UM / mpp))
-    rows, columns = (np.flatnonzero(tissue.any(axis=axis)) for axis in (1, 0))
-    return (
-        slice(max(int(rows[0]) - margin, 0), int(rows[-1]) + margin + 1),
-        slice(max(int(columns[0]) - margin, 0), int(columns[-1]) + margin + 1),
-    )
-
-
-def _divide(
-    stains: FloatArray, tissue: Mask, mpp: float, settings: AnatomySettings, second: SecondStain
-) -> Compartments:
-    """The work of `find_compartments`, on as much of the slide as there is tissue."""
-    counterstains, legible = _readable(stains, tissue, second)
-    hematoxylin = counterstains[0]
-    epithelium, separation = find_epithelium(counterstains, tissue, legible, mpp, settings)
-    if not epithelium.any():
-        return _only_dermis(tissue, mpp, "no large region is denser in hematoxylin than the rest")
-    if separation < _MIN_SEPARATION:
-        return _only_dermis(
-            tissue,
-            mpp,
-            f"the densest regions lie only {separation:.1f} standard deviations of "
-            f"hematoxylin from the rest (at least {_MIN_SEPARATION} for epidermis)",
-        )
-    labels = _label(epithelium, hematoxylin, tissue, mpp)
-    if not (labels == EPIDERMIS).any():
+    boxes = boxes_around(tissue, int(np.ceil(_MARGIN_UM / mpp)))
+    evidence = weigh(stains, tissue, second, boxes, workers)
+    factor = max(1, round(_COARSE_UM / mpp))
+    fields = [average(evidence, box, factor, mpp, workers) for box in boxes]
+    epithelium, separation = find_epithelium(fields, settings, workers)
+    why = _no_epithelium(epithelium, separation)
+    if why:
+        return _only_dermis(tissue, mpp, why)
+    named = _name(fields, epithelium, workers)
+    if not any((labels == EPIDERMIS).any() for labels in named):
         return _only_dermis(tissue, mpp, "no dense region has a free surface")
-    body = drop_small(labels == DERMIS, _MIN_DERMIS_UM2 / mpp**2)
-    around = body | (labels == STRATUM_CORNEUM)
-    fine = counterstains[-1] if second == "nuclei" else hematoxylin
-    sharp, score = sharpen(fine, labels == EPIDERMIS, around, tissue, legible, mpp, settings)
-    labels = _label(sharp | (labels == ADNEXA), hematoxylin, tissue, mpp)
+    bodies = [_with_body(labels, field.mpp) for labels, field in zip(named, fields, strict=True)]
+    rough = _refine(bodies, boxes, tissue, factor)
+    epidermis, below, above = (rough == code for code in (EPIDERMIS, DERMIS, STRATUM_CORNEUM))
+    sharp, score = sharpen(evidence, epidermis, below, above, mpp, settings, boxes, workers)
+    sharp |= rough == ADNEXA
+    coarse = [
+        _coarsen(sharp[window_of(box)], factor) & f.tissue
+        for box, f in zip(boxes, fields, strict=True)
+    ]
+    labels = _draw(_name(fields, coarse, workers), coarse, sharp, boxes, tissue, factor)
     # Where the two disagree the score must follow the labels, or contours stray.
-    agreed = np.where(labels == EPIDERMIS, np.maximum(score, 0.02), np.minimum(score, -0.02))
-    return Compartments(labels, mpp, agreed.astype(np.float32), "", separation)
+    inside = labels == EPIDERMIS
+    np.maximum(score, np.int8(_LEAST_SCORE), out=score, where=inside)
+    np.minimum(score, np.int8(-_LEAST_SCORE), out=score, where=~inside)
+    return Compartments(labels, mpp, score, "", separation)
 
 
 def _only_dermis(tissue: Mask, mpp: float, why: str) -> Compartments:
-    labels = _dermis(tissue)
+    labels = tissue.astype(np.uint8) * np.uint8(DERMIS)
     reason = "no tissue found" if not tissue.any() else f"no epidermis found: {why}"
-    return Compartments(labels, mpp, np.full(tissue.shape, -1, np.float32), reason)
+    return Compartments(labels, mpp, np.full(tissue.shape, -FULL, np.int8), reason)
 
 
-def _readable(
-    stains: FloatArray, tissue: Mask, second: SecondStain
-) -> tuple[list[FloatArray], Mask]:
-    """Stains that tell epithelium from dermis, and the tissue in which they can be read."""
-    hematoxylin, other = (np.ascontiguousarray(stains[..., k]) for k in (0, 1))
-    if second in ("counterstain", "nuclei"):
-        return [hematoxylin, other], tissue
-    if second == "nuclear_marker":
-        return [hematoxylin + np.maximum(other - _BACKGROUND_DAB_OD, 0)], tissue
-    return [hematoxylin], _legible(other, tissue)
+def _no_epithelium(epithelium: Sequence[Mask], separation: float) -> str:
+    """Why nothing found can be epidermis; empty when it can."""
+    if not any(mask.any() for mask in epithelium):
+        return "no large region is denser in hematoxylin than the rest"
+    if separation < _MIN_SEPARATION:
+        return (
+            f"the densest regions lie only {separation:.1f} standard deviations of "
+            f"hematoxylin from the rest (at least {_MIN_SEPARATION} for epidermis)"
+        )
+    return ""
 
 
-def _legible(marker: FloatArray, tissue: Mask) -> Mask:
-    """Tissue whose counterstain the marker does not hide, where that is most of it.
-
-    Under strong DAB hematoxylin is what is left of two large numbers. Such pixels take no side,
-    so that a line of collagen VII does not move the border it lies on.
-    """
-    legible = tissue & (marker < _HIDING_OD)
-    return legible if legible.sum() >= _MIN_LEGIBLE * tissue.sum() else tissue
-
-
-def _dermis(tissue: Mask) -> npt.NDArray[np.uint8]:
-    return tissue.astype(np.uint8) * np.uint8(DERMIS)
+def _name(fields: Sequence[Coarse], epithelium: Sequence[Mask], workers: int) -> list[Labels]:
+    keratin = dense_keratin(fields, epithelium)
+    with ThreadPoolExecutor(workers) as pool:
+        return list(
+            pool.map(
+                lambda f, e, k: name_layers(e, k, f.tissue, f.mpp), fields, epithelium, keratin
+            )
+        )
 
 
-def _label(
-    epithelium: Mask, hematoxylin: FloatArray, tissue: Mask, mpp: float
-) -> npt.NDArray[np.uint8]:
-    glass = open_glass(tissue, mpp)
-    keratin = _keratin(hematoxylin, epithelium, tissue, glass, mpp)
-    epithelium = epithelium & ~keratin
-    corneum = keratin | _corneum(tissue & ~epithelium & ~keratin, epithelium, glass, mpp)
-    corneum |= _flakes(tissue & ~epithelium & ~corneum, corneum | glass, epithelium, mpp)
-    surface, adnexa = _split_adnexa(epithelium, corneum | glass, mpp)
-    labels = _dermis(tissue)
-    labels[corneum] = STRATUM_CORNEUM
-    labels[adnexa] = ADNEXA
-    labels[surface] = EPIDERMIS
-    return labels
+def _with_body(labels: Labels, mpp: float) -> Labels:
+    """The labels without dermis too small to have a border worth sharpening."""
+    body = labels.copy()
+    dermis = labels == DERMIS
+    body[dermis & ~drop_small(dermis, _MIN_DERMIS_UM2 / mpp**2)] = BACKGROUND
+    return body
 
 
-def _corneum(rest: Mask, epithelium: Mask, glass: Mask, mpp: float) -> Mask:
-    """Thin layers between epithelium and glass, on the side away from the dermis.
-
-    Thinness alone would take in the dermis in the corner of a cut edge. So each pixel looks
-    through the epithelium: stratum corneum has dermis behind it, dermis has the surface.
-    """
-    near = rest & (distance_um(epithelium, mpp) + distance_um(glass, mpp) <= _CORNEUM_UM)
-    pixels = np.argwhere(near)
-    if not len(pixels):
-        return near
-    entry = _nearest(epithelium, near)
-    way = (entry - pixels) / np.maximum(np.hypot(*(entry - pixels).T), 1e-6)[:, None]
-    body, limit = rest & ~near, np.array(rest.shape) - 1
-    votes = np.zeros(rest.shape, np.float32)
-    waiting = np.ones(len(pixels), bool)
-    for step in np.arange(2, _LOOK_THROUGH_UM / mpp, 2):
-        at = np.clip(np.round(entry + step * way).astype(int), 0, limit)
-        out = waiting & ~epithelium[at[:, 0], at[:, 1]]
-        behind = np.where(body[at[out, 0], at[out, 1]], 1.0, -1.0)
-        votes[pixels[out, 0], pixels[out, 1]] = behind
-        waiting &= ~out
-    blur = 2 * round(_CORNEUM_UM / 2 / mpp) + 1
-    return np.asarray(near & (cv2.blur(votes, (blur, blur)) > 0))
+def _refine(coarse: Sequence[Labels], boxes: Sequence[Block], tissue: Mask, factor: int) -> Labels:
+    """Coarse labels on the fine grid: each pixel of tissue takes the nearest one."""
+    fine = np.zeros(tissue.shape, np.uint8)
+    for labels, box in zip(coarse, boxes, strict=True):
+        fine[window_of(box)] = _enlarge(spread_labels(labels, labels > 0), box, factor)
+    fine[~tissue] = BACKGROUND
+    return fine
 
 
-def _nearest(mask: Mask, where: Mask) -> npt.NDArray[np.int64]:
-    """Pixel (n, 2) of `mask` nearest to each True pixel of `where`, in raster order."""
-    inverse = (~mask).astype(np.uint8)
-    _, numbers = cv2.distanceTransformWithLabels(
-        inverse, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
-    )
-    pixels = np.argwhere(mask)
-    numbered = np.zeros((len(pixels) + 1, 2), np.int64)
-    numbered[numbers[mask]] = pixels
-    return np.asarray(numbered[numbers[where]])
+def _draw(
+    coarse: Sequence[Labels],
+    inside: Sequence[Mask],
+    sharp: Mask,
+    boxes: Sequence[Block],
+    tissue: Mask,
+    factor: int,
+) -> Labels:
+    """Fine labels: names from the coarse ones, and the border of epithelium as it is drawn."""
+    fine = np.zeros(tissue.shape, np.uint8)
+    for labels, epithelium, box in zip(coarse, inside, boxes, strict=True):
+        window = window_of(box)
+        within = spread_labels(labels, epithelium)
+        without = spread_labels(labels, ~epithelium & (labels > 0))
+        fine[window] = np.where(
+            sharp[window], _enlarge(within, box, factor), _enlarge(without, box, factor)
+        )
+    fine[~tissue] = BACKGROUND
+    return fine
 
 
-def _keratin(
-    hematoxylin: FloatArray, epithelium: Mask, tissue: Mask, glass: Mask, mpp: float
-) -> Mask:
-    """Dense layers without nuclei at a free surface: keratin that takes up the counterstain."""
-    smooth = smooth_within(hematoxylin, tissue, _KERATIN_UM / mpp)
-    dense = (smooth > _KERATIN_RATIO * np.median(smooth[epithelium])) & tissue
-    dense = drop_small(dense, _MIN_KERATIN_UM2 / mpp**2)
-    count, pieces = cv2.connectedComponents(dense.astype(np.uint8))
-    at_surface = np.zeros(count, bool)
-    at_surface[np.unique(pieces[distance_um(glass, mpp) <= _CORNEUM_UM])] = True
-    at_surface[0] = False
-    return np.asarray(at_surface[pieces])
+def _coarsen(mask: Mask, factor: int) -> Mask:
+    """Coarse pixels at least half of which is True."""
+    height, width = (-(-n // factor) * factor for n in mask.shape)
+    whole = np.zeros((height, width), np.uint8)
+    whole[: mask.shape[0], : mask.shape[1]] = mask
+    whole *= 255
+    size = (width // factor, height // factor)
+    return np.asarray(cv2.resize(whole, size, interpolation=cv2.INTER_AREA) >= 127)
 
 
-def _flakes(rest: Mask, outside: Mask, epithelium: Mask, mpp: float) -> Mask:
-    """Tissue on the free side of the epithelium: far smaller than a dermis under it would be.
-
-    Pieces hang together only by more than `_RIM_UM`: the blurred rim that runs around all
-    epithelium would join them to the dermis.
-    """
-    thick = opened(rest, _RIM_UM, mpp)
-    count, pieces = cv2.connectedComponents(thick.astype(np.uint8), connectivity=4)
-    area = np.bincount(pieces.ravel(), minlength=count)
-    carried = _largest_neighbour(np.asarray(pieces, np.int32), count, epithelium, mpp)
-    near = thick & (distance_um(outside, mpp) <= 2 * _RIM_UM)
-    free = np.bincount(pieces[near], minlength=count)
-    dermal = (free == 0) | (area >= _MIN_DERMIS_SHARE * carried)
-    dermal[0] = False
-    away = distance_um(dermal[pieces], mpp) > 2 * _RIM_UM
-    return rest & away & (distance_um(epithelium, mpp) <= _FLAKES_UM)
-
-
-def _largest_neighbour(
-    pieces: npt.NDArray[np.int32], count: int, epithelium: Mask, mpp: float
-) -> npt.NDArray[np.int64]:
-    """Pixels of the largest epithelium that borders on each of `count` numbered pieces."""
-    _, epithelia, stats, _ = cv2.connectedComponentsWithStats(epithelium.astype(np.uint8))
-    areas = np.where(epithelium, stats[epithelia, cv2.CC_STAT_AREA], 0).astype(np.float32)
-    reach = 2 * round(2 * _RIM_UM / mpp) + 1
-    around = cv2.dilate(areas, np.ones((reach, reach), np.uint8)).astype(np.int64)
-    largest = np.zeros(count, np.int64)
-    np.maximum.at(largest, pieces.ravel(), around.ravel())
-    return largest
-
-
-def _split_adnexa(epithelium: Mask, outside: Mask, mpp: float) -> tuple[Mask, Mask]:
-    """Surface epidermis, and epithelium that hardly touches the outside: follicles, glands."""
-    count, pieces = cv2.connectedComponents(epithelium.astype(np.uint8), connectivity=8)
-    rim = epithelium & (distance_um(outside, mpp) <= 1.5 * mpp)
-    free_um = np.bincount(pieces[rim], minlength=count) * mpp
-    surface = free_um >= _MIN_SURFACE_UM
-    surface[0] = False
-    return surface[pieces], epithelium & ~surface[pieces]
+def _enlarge(labels: Labels, box: Block, factor: int) -> Labels:
+    whole = labels.repeat(factor, axis=0).repeat(factor, axis=1)
+    return np.asarray(whole[: box.height, : box.width])

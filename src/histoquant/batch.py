@@ -173,7 +173,7 @@ def _kept(steps: Sequence[Step]) -> int:
 def _status_before(step: Step) -> tuple[Status, str, float | None]:
     status: dict[Action, Status] = {"measure": "pending", "keep": "done", "leave": "failed"}
     found = status[step.action]
-    return found, "" if found == "done" else step.why, step.seconds
+    return found, step.lacking if found == "done" else step.why, step.seconds
 
 
 def _open_ledger(

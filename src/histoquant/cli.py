@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 from histoquant import __version__
 from histoquant.cli_export import export
-from histoquant.cli_review import remeasure, review
+from histoquant.cli_review import agreement, remeasure, review
 from histoquant.cli_run import INTERRUPTED, SOME_FAILED, WRONG_USE, run_slides
 from histoquant.cli_study import study
 from histoquant.errors import HistoquantError, SettingsError
@@ -104,6 +104,10 @@ def quantify(
     mpp: Annotated[
         float | None, typer.Option(min=0.01, help="um/px, instead of what the files say.")
     ] = None,
+    nuclear_slide: Annotated[
+        str | None,
+        typer.Option(help="Fluorescence with a file per stain: that of the nuclear stain (DAPI)."),
+    ] = None,
     workers: WorkersOption = None,
     retry_failed: RetryOption = False,
     dry_run: DryOption = False,
@@ -116,7 +120,7 @@ def quantify(
     if marker not in MARKERS:
         raise SettingsError(f"--marker {marker!r} is not one of {', '.join(MARKERS)}")
     directory = RunDirectory(out)
-    entries = slide_entries(slides, marker, mpp, directory.ledger().rows)
+    entries = slide_entries(slides, marker, mpp, directory.ledger().rows, nuclear_slide)
     run_slides(
         directory,
         entries,
@@ -217,6 +221,7 @@ app.command(epilog="Example: histoquant export results --to geojson")(export)
 
 app.command(epilog="Example: histoquant review results --reviewer anna --blind")(review)
 app.command(epilog="Example: histoquant remeasure results")(remeasure)
+app.command(epilog="Example: histoquant agreement results --outcome positive_percent")(agreement)
 
 
 @app.command("settings", epilog="Example: histoquant settings > my.toml")
@@ -260,17 +265,23 @@ def phantom(
     cohort: Annotated[
         int | None, typer.Option(min=1, help="A whole study of this many people.")
     ] = None,
+    fluorescence: Annotated[
+        bool, typer.Option("--fluorescence", help="16 bit, a channel per stain: DAPI, marker.")
+    ] = False,
 ) -> None:
     """Draw synthetic slides with known truth, which is written beside them."""
     from histoquant import phantom as drawing
 
     choices: dict[str, Any] = {"seed": seed, "preset": preset, "mpp": mpp, "size_mm": size}
+    if cohort is not None and fluorescence:
+        raise SettingsError("--cohort draws bright-field slides; leave out --fluorescence")
     if cohort is not None:
         truths = drawing.write_cohort(out, people=cohort, **choices)
         typer.echo(f"{len(truths)} slides of {cohort} people: {out / 'manifest.csv'}")
         return
     path = out if out.suffix.lower() in (".tif", ".tiff") else out / f"{marker}_{seed}.ome.tif"
-    truth = drawing.write_slide(path, marker, **choices)  # type: ignore[arg-type]
+    draw = drawing.write_fluorescence if fluorescence else drawing.write_slide
+    truth = draw(path, marker, **choices)  # type: ignore[arg-type]
     truth.save(path.parent / "truth")
     typer.echo(f"{path}, truth in {path.parent / 'truth'}")
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import getpass
+import math
+from collections.abc import Mapping
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -24,6 +26,10 @@ ReviewerOption = Annotated[
 WhoseOption = Annotated[
     str | None,
     typer.Option("--reviewer", help="Whose edits; needed once, where several people reviewed."),
+]
+OutcomeOption = Annotated[
+    list[str] | None,
+    typer.Option(help="A figure to compare, such as positive_percent; may be repeated."),
 ]
 BlindOption = Annotated[
     bool, typer.Option("--blind", help="Code names in shuffled order; no names, paths or labels.")
@@ -82,6 +88,35 @@ def remeasure(directory: DirectoryArgument, reviewer: WhoseOption = None) -> Non
             err=True,
         )
         raise typer.Exit(1)
+
+
+def agreement(directory: DirectoryArgument, outcome: OutcomeOption = None) -> None:
+    """Compare readers with each other and with the program: kappa, ICC(2,1), Bland-Altman."""
+    from histoquant.readers import agreement as compare
+
+    found = compare(directory, outcome or ())
+    for note in found.notes:
+        typer.echo(f"note: {note}", err=True)
+    for row in found.nuclei:
+        typer.echo(
+            f"{row['first']} and {row['second']}, {row['n']} nuclei ({row['nuclei']}): "
+            f"kappa {_value(row, 'kappa')}"
+        )
+    for row in found.samples:
+        pair = " and ".join(str(row[k]) for k in ("first", "second") if row.get(k))
+        typer.echo(
+            f"{row['outcome']}: {pair}, {row['n']} samples: ICC(2,1) {_value(row, 'icc21')}"
+            + (f", bias {_value(row, 'bias')}" if "bias" in row else "")
+        )
+    typer.echo(f"{found.directory}: the tables, and {len(found.drawings)} Bland-Altman plot(s)")
+
+
+def _value(row: Mapping[str, object], name: str) -> str:
+    """A figure with its limits, or why there is none."""
+    value, low, high = (float(str(row[f"{name}{end}"])) for end in ("", "_low", "_high"))
+    if math.isnan(value):
+        return f"none ({row['reason']})"
+    return f"{value:.3g}" + ("" if math.isnan(low) else f" ({low:.3g} to {high:.3g})")
 
 
 def _tell(report: SlideReport) -> None:

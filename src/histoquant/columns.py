@@ -366,6 +366,8 @@ BOTH: tuple[Column, ...] = (
     _text("dab_vector", "Optical density vector of the second stain, R G B.",
           pool=Pool("joined")),
     _text("stain_source", "Where the stain vectors came from.", pool=Pool("joined")),
+    _text("marker_unit", "Unit of the marker wherever a column says OD: OD, or in fluorescence "
+          "grey levels of the camera above background, of 8 or 16 bit."),
     _number("hematoxylin_angle_deg", "deg", "Angle of the hematoxylin vector to the preset's."),
     _number("marker_angle_deg", "deg", "Angle of the second stain's vector to the preset's."),
     _number("residual_od", "OD", "Root mean square of what the two vectors leave unexplained in "
@@ -440,7 +442,7 @@ DRIFT: tuple[Column, ...] = (
 LEDGER: tuple[Column, ...] = (
     _text("slide", "The slide's path: as in the manifest, or whole where there was none."),
     _text("status", "done, failed, excluded or pending."),
-    _text("reason", "Why the slide is failed, excluded or pending."),
+    _text("reason", "Why the slide is failed, excluded or pending, or what it lacks when done."),
     _number("seconds", "s", "Time the slide took when it was measured."),
     _text("slide_id", "The slide's name in this results directory."),
     _text("marker", "p16 or col7."),
@@ -452,6 +454,7 @@ LEDGER: tuple[Column, ...] = (
     _text("control", "none, negative or positive, from the manifest."),
     _text("mpp", "Pixel size that overrides the file's (um/px), from the manifest."),
     _text("stains", "Stain set that overrides the settings', from the manifest."),
+    _text("nuclear_slide", "File with the nuclear stain, where the slide holds only the marker."),
     _text("row", "Line of the manifest (the header is line 1)."),
     _text(
         "resolved_path",

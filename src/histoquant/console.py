@@ -49,11 +49,8 @@ class Shown:
             line = f"error: {name}: {fate.status}: {fate.reason}"
         if self._bar is None or fate.status != "done":
             self._console.print(escape(line), soft_wrap=True)
-        if fate.lacking:
-            self._console.print(
-                escape(f"warning: {name}: no figure along the junction: {fate.lacking}"),
-                soft_wrap=True,
-            )
+        if fate.status == "done" and fate.reason:
+            self._console.print(escape(f"warning: {name}: {fate.reason}"), soft_wrap=True)
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=self._done, description="measuring")
 
@@ -230,6 +227,8 @@ def _white(slide: Any) -> tuple[list[float] | None, str]:
     from histoquant.settings import Settings
     from histoquant.stains import measure_white
 
+    if not slide.is_colour:
+        return None, "fluorescence has none"
     try:
         if slide.mpp is not None:
             level = measure_white(slide.overview(max(Settings().tissue.overview_um, slide.mpp)))

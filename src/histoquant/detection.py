@@ -91,15 +91,27 @@ def nucleus_ids(table: pd.DataFrame) -> list[str]:
     return [f"y{y}x{x}" for y, x in tenths]
 
 
-def _block_nuclei(
-    block: Block, *, slide: Slide, model: PlaneModel, settings: Settings
-) -> dict[str, NDArray[np.float64]]:
-    """Measure the nuclei that the block owns, in um of the slide."""
+def nuclei_in_window(
+    slide: Slide, model: PlaneModel, settings: Settings, window: tuple[int, int, int, int]
+) -> tuple[NDArray[np.int32], dict[str, NDArray[np.float64]]]:
+    """Outline and measure whatever looks like a nucleus in a window of the slide.
+
+    Parameters
+    ----------
+    window
+        Top, left, height and width on the grid of ``settings.nuclei.mpp`` (px).
+
+    Returns
+    -------
+    labels
+        int32 (height, width), 0 outside nuclei. Of one whose surroundings within `HALO_UM` are
+        in the window, the pixels depend on nothing else.
+    found
+        As `nuclei.measure_nuclei`, and ``y_um, x_um`` of the centroids on the slide.
+    """
     mpp = settings.nuclei.mpp
-    halo = int(np.ceil(HALO_UM / mpp))
-    top, left = block.y - halo, block.x - halo
-    rgb = slide.read(mpp, top, left, block.height + 2 * halo, block.width + 2 * halo)
-    stains, od, _ = model.planes(rgb, settings.stains.max_od)
+    top, left, _, _ = window
+    stains, od, _ = model.planes(slide.read(mpp, *window), settings.stains.max_od)
     nuclear = stains
     if not model.marker_in_nuclei and model.has_marker:
         nuclear = stains.copy()
@@ -114,12 +126,25 @@ def _block_nuclei(
         max_od=settings.stains.max_od,
         second_is_marker=model.has_marker,
     )
+    found["y_um"] = ((found["top_px"] + top) + found["from_top_px"]) * mpp
+    found["x_um"] = ((found["left_px"] + left) + found["from_left_px"]) * mpp
+    return labels, found
+
+
+def _block_nuclei(
+    block: Block, *, slide: Slide, model: PlaneModel, settings: Settings
+) -> dict[str, NDArray[np.float64]]:
+    """Measure the nuclei that the block owns, in um of the slide."""
+    mpp = settings.nuclei.mpp
+    halo = int(np.ceil(HALO_UM / mpp))
+    top, left = block.y - halo, block.x - halo
+    window = (top, left, block.height + 2 * halo, block.width + 2 * halo)
+    _, found = nuclei_in_window(slide, model, settings, window)
     y = (found["top_px"] + top) + found["from_top_px"]
     x = (found["left_px"] + left) + found["from_left_px"]
     own = block.owns(np.column_stack((y, x)))
     _check_extent(found, own, mpp, slide)
-    columns = {c: found[c][own] for c in _MEASURED}
-    return columns | {"y_um": y[own] * mpp, "x_um": x[own] * mpp}
+    return {c: found[c][own] for c in (*_MEASURED, "y_um", "x_um")}
 
 
 def _check_extent(

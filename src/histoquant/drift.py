@@ -70,12 +70,24 @@ def slide_stain(row: Mapping[str, str], summary: Mapping[str, Any], directory: P
         From the slide's ``result.json``.
     directory
         The slide's own, for the table of its nuclei; where that is gone, so are its stains.
+
+    Notes
+    -----
+    A fluorescence slide has none of them: its brightness hangs on the exposure, not on a dye.
     """
+    if summary.get("marker_unit") not in (None, "OD"):
+        return _stain(row, None, None, None)
     marker_od, hematoxylin_od = summary.get("peak_od_median"), None
     background_od = summary.get("background_od_mean")
     if row["marker"] == "p16":
         marker_od, hematoxylin_od = _nuclear_stains(directory / "nuclei.parquet")
         background_od = summary.get("ring_dab_od_median")
+    return _stain(row, marker_od, hematoxylin_od, background_od)
+
+
+def _stain(
+    row: Mapping[str, str], marker_od: object, hematoxylin_od: object, background_od: object
+) -> Stain:
     return Stain(
         slide_id=row["slide_id"],
         marker=row["marker"],
@@ -129,6 +141,9 @@ def _batch_row(slides: Sequence[Stain]) -> dict[str, object]:
 
 def _judged(row: Mapping[str, object], others: Sequence[Mapping[str, object]]) -> dict[str, object]:
     """What the other batches lead to expect of this one, and whether it is off."""
+    names = [f"{kind}_{name}" for name in _STAINS for kind in ("expected", "limit")]
+    if row["control"] == "none":
+        return {**dict.fromkeys(names), "flagged": None, "reason": _STUDY}
     verdict: dict[str, object] = {}
     beyond: list[str] = []
     compared = False
@@ -143,14 +158,9 @@ def _judged(row: Mapping[str, object], others: Sequence[Mapping[str, object]]) -
         compared = True
         if abs(own - expected) > limit * (1 + 1e-9):  # what lies on the limit is within it
             beyond.append(f"{name} {own:.3g}, {own - expected:+.2g} from the other batches")
-    why = _STUDY if row["control"] == "none" else "" if compared else _why_not(others)
-    if why:
-        return verdict | {"flagged": None, "reason": why}
+    if not compared:
+        return verdict | {"flagged": None, "reason": _NO_STAIN if others else _ONE_BATCH}
     return verdict | {"flagged": bool(beyond), "reason": "; ".join(beyond)}
-
-
-def _why_not(others: Sequence[object]) -> str:
-    return _NO_STAIN if others else _ONE_BATCH
 
 
 def _limit(values: Sequence[float]) -> float:

@@ -22,7 +22,8 @@ from histoquant.errors import SlideError, StainError
 from histoquant.planes import NUCLEAR_LEVEL, Planes
 from histoquant.settings import FluorescenceSettings, Settings
 from histoquant.slides import Slide
-from histoquant.tissue import find_tissue, tissue_detail
+from histoquant.staining import FieldFigures, tissue_fields
+from histoquant.tissue import find_tissue, focus_score, tissue_detail
 
 Pixels = npt.NDArray[Any]
 FloatArray = npt.NDArray[np.float32]
@@ -38,7 +39,7 @@ _MOST_ABOVE = np.float32(4.0)  # times the floor: nothing counts more when tissu
 _MIN_SPAN = 4.0  # grey levels; a channel that spans less holds nothing
 _CAMERAS = (1023.0, 4095.0, 16383.0)
 _PILE = 20  # pixels of the fields at the very brightest value: a camera's end
-_FIELDS, _FIELD_PX = 32, 256
+_FIELDS = 32
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,8 @@ class FluorescenceModel:
         Greatest grey level of the camera.
     bits
         Bits of a stored pixel.
+    bleed
+        Share of the nuclear channel that shows in the marker's, subtracted.
     """
 
     channels: tuple[int, int]
@@ -67,6 +70,7 @@ class FluorescenceModel:
     nuclear_span: float
     full_scale: float
     bits: int
+    bleed: float = 0.0
 
     def __post_init__(self) -> None:
         if not (self.nuclear_span > 0 and self.full_scale > 0):
@@ -92,6 +96,7 @@ class FluorescenceModel:
             f"fluorescence: nuclear {nuclear} (channel {self.channels[0]}, background {first:.1f}, "
             f"nuclei {self.nuclear_span:.0f} above it), marker {marker} (channel "
             f"{self.channels[1]}, background {second:.1f}), full scale {self.full_scale:.0f}"
+            + (f", {100 * self.bleed:g} % bleed subtracted" if self.bleed else "")
         )
 
     def planes(self, pixels: Pixels, max_od: float) -> Planes:
@@ -104,6 +109,8 @@ class FluorescenceModel:
         ):
             values = pixels[..., channel].astype(np.float32)
             stains[..., plane] = (values - np.float32(dark)) * np.float32(scale)
+        if self.bleed:
+            stains[..., 1] -= stains[..., 0] * np.float32(self.bleed / scales[0])
         end[pixels[..., self.channels[1]] >= self.full_scale, 0] = np.float32(max_od)
         return Planes(stains, end, np.float32(max_od))
 
@@ -268,7 +275,7 @@ def measure_model(slide: Slide, look: Look, settings: Settings) -> FluorescenceM
     StainError
         When the nuclear channel holds no signal.
     """
-    fields = list(_fields(slide, look.tissue, settings.nuclei.mpp))
+    fields = _fields(slide, look.tissue, settings.nuclei.mpp)
     nuclear, marker = (np.concatenate([f[..., c].ravel() for f in fields]) for c in look.channels)
     names = slide.channels[look.channels[0]], slide.channels[look.channels[1]]
     span = _nuclear_span(nuclear, look.background[0])
@@ -279,12 +286,11 @@ def measure_model(slide: Slide, look: Look, settings: Settings) -> FluorescenceM
         )
     full = settings.fluorescence.full_scale or _full_scale(marker)
     bits = 8 * slide.dtype.itemsize
-    return FluorescenceModel(look.channels, names, look.background, span, full, bits)
+    bleed = settings.fluorescence.bleed
+    return FluorescenceModel(look.channels, names, look.background, span, full, bits, bleed)
 
 
 def _fields(slide: Slide, tissue: Mask, mpp: float) -> list[Pixels]:
-    from histoquant.staining import tissue_fields
-
     return list(tissue_fields(slide, tissue, max(mpp, slide.mpp), _FIELDS))
 
 
@@ -317,3 +323,30 @@ def nuclear_picture(
     above = look.above(pixels, settings.tissue.min_od)
     tissue = tissue_detail(above, look.tissue, mpp, settings.tissue) & slide.known(mpp)
     return model.planes(pixels, settings.stains.max_od).stains[..., 0], tissue, mpp
+
+
+def field_figures(
+    slide: Slide, look: Look, model: FluorescenceModel, settings: Settings
+) -> FieldFigures:
+    """Sharpness of the nuclear stain, and how much of the marker's tissue is saturated."""
+    scores, shining, full = [], 0, 0
+    floor = look.floor[1] - look.background[1]
+    for field in _fields(slide, look.tissue, settings.nuclei.mpp)[::2]:
+        planes = model.planes(field, settings.stains.max_od)
+        scores.append(focus_score(planes.stains[..., :1]))
+        saturated = planes.saturated
+        shining += int(((planes.stains[..., 1] >= floor) | saturated).sum())
+        full += int(saturated.sum())
+    percent = 100 * full / shining if shining else float("nan")
+    return FieldFigures(float(np.median(scores)), percent, float("nan"))
+
+
+def swapped(model: FluorescenceModel) -> str:
+    """Why the channels may have been swapped, by their names; empty for no reason to think so."""
+    nuclear, marker = model.channel_names
+    if not _is_dna(marker.removeprefix("marker ")) or _is_dna(nuclear.removeprefix("nuclear ")):
+        return ""
+    return (
+        f"the marker's channel is named {marker}, like a nuclear stain, and the nuclear one "
+        f"{nuclear}: are they swapped?"
+    )

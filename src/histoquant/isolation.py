@@ -93,8 +93,8 @@ class OwnProcess:
             When the function raised; the text is its traceback.
         """
         process = self._ready()
-        deadline = None if time_limit_s is None else time.monotonic() + time_limit_s
-        stage = ""
+        limit = float("inf") if time_limit_s is None else time_limit_s
+        deadline, stage = time.monotonic() + limit, "starting"
         try:
             assert process.stdin is not None
             with suppress(OSError):  # a process that is gone says so below
@@ -106,6 +106,9 @@ class OwnProcess:
                     return value
                 if kind == "error":
                     raise RuntimeError(value)
+                if kind == "begun":  # the start of the process is not in the call's time
+                    deadline, stage = time.monotonic() + limit, ""
+                    continue
                 stage = value
                 if progress is not None:
                     progress(stage)
@@ -148,16 +151,12 @@ class OwnProcess:
         listener.start()
         return self._process
 
-    def _next(
-        self, deadline: float | None, memory_limit_mb: float | None, stage: str
-    ) -> tuple[str, Any]:
+    def _next(self, deadline: float, memory_limit_mb: float | None, stage: str) -> tuple[str, Any]:
         """What the process says next; raises where it is gone or goes over a limit first."""
         while True:
-            wait = _POLL_S
-            if deadline is not None:
-                wait = min(wait, deadline - time.monotonic())
-                if wait <= 0:
-                    raise LostError("time", "it took longer than the time limit", stage)
+            wait = min(_POLL_S, deadline - time.monotonic())
+            if wait <= 0:
+                raise LostError("time", "it took longer than the time limit", stage)
             with suppress(queue.Empty):
                 kind, value = self._said.get(timeout=wait)
                 if kind == "gone":
@@ -211,6 +210,7 @@ def serve(function: str, preload: Sequence[str]) -> None:
 
     while True:
         arguments = calls.get()
+        say("begun", None)
         try:
             value = work(*arguments, lambda stage: say("stage", stage))
         except Exception:

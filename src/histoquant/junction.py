@@ -20,8 +20,10 @@ from skimage.measure import find_contours
 
 from histoquant.anatomy import DERMIS, EPIDERMIS, Compartments
 from histoquant.artefacts import NONE, REASONS
-from histoquant.polyline import cut_knobs, length, right_normals, sample, smooth_line, smooth_steps
+from histoquant.border import FULL
+from histoquant.polyline import cut_knobs, length, right_normals, sample, smooth_course, smooth_line
 from histoquant.settings import AnatomySettings, JunctionSettings
+from histoquant.windowed import boxes_around, window_of
 
 Points = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -184,6 +186,14 @@ class Junction:
         beside = np.asarray(self._course_index.query(points)[1], np.int64)
         return cast(Floats, side * self._distance(points, nearest)), beside
 
+    def excluded_at(self, points_um: Points) -> Mask:
+        """Whether (n, 2) points in um lie over or under junction that is not measured."""
+        points = np.asarray(points_um, np.float64).reshape(-1, 2)
+        if not self.stretches:
+            return np.zeros(len(points), np.bool_)
+        excluded = np.concatenate([s.excluded for s in self.stretches])
+        return cast(Mask, excluded[self._course_index.query(points)[1]])
+
     def _distance(self, points: Points, nearest: npt.NDArray[np.int64]) -> Floats:
         """Distance to the two segments that meet at each point's nearest vertex."""
         vertices = self._index[0]
@@ -232,8 +242,8 @@ def trace_junction(
         if smooth is None or length(smooth) < settings.min_length_um:
             continue
         oriented = dermis_right(smooth, compartments)
-        course = smooth_steps(oriented, settings.chord_um / settings.step_um)
-        stretches.append(Stretch(oriented, _near_ends(oriented, anatomy.cut_edge_um), course))
+        course = smooth_course(oriented, settings.chord_um / settings.step_um)
+        stretches.append(Stretch(oriented, _near_ends(course, anatomy), course))
     if not stretches:
         return Junction(
             (),
@@ -263,10 +273,7 @@ def trace_surface(compartments: Compartments, smoothing_um: float) -> list[Point
 def _borders(compartments: Compartments, *, facing_dermis: bool) -> Iterator[Points]:
     """Runs of the epidermis' outline within the picture, in um, that face dermis or do not."""
     extent = np.array(compartments.labels.shape) - 1 - _BORDER_PX
-    for contour in find_contours(np.pad(compartments.score, 1, constant_values=-1), 0.0):
-        pixels = contour - 1  # the padding
-        if len(pixels) < 4:
-            continue
+    for pixels in _outlines(compartments):
         line_um = (pixels + 0.5) * compartments.mpp
         inside = ((pixels > _BORDER_PX) & (pixels < extent)).all(axis=1)
         share = _dermal_share(line_um, compartments)
@@ -276,6 +283,15 @@ def _borders(compartments: Compartments, *, facing_dermis: bool) -> Iterator[Poi
             mask=share >= _END_DERMAL_SHARE,
         )
         yield from _runs(line_um, (dermal == facing_dermis) & inside)
+
+
+def _outlines(compartments: Compartments) -> Iterator[Points]:
+    """Closed outlines (n, 2) of the epidermis in pixels, piece by piece."""
+    for box in boxes_around(compartments.labels == EPIDERMIS, 2):
+        score = compartments.score[window_of(box)].astype(np.float32)
+        for contour in find_contours(np.pad(score, 1, constant_values=-FULL), 0.0):
+            if len(contour) >= 4:
+                yield contour - 1 + (box.y, box.x)  # the padding
 
 
 def _dermal_share(outline_um: Points, compartments: Compartments) -> Floats:
@@ -362,8 +378,10 @@ def dermis_right(line_um: Points, compartments: Compartments) -> Points:
     return line_um if votes <= 0 else line_um[::-1].copy()
 
 
-def _near_ends(line_um: Points, margin_um: float) -> Mask:
-    arc = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(line_um, axis=0).T))])
+def _near_ends(course_um: Points, anatomy: AnatomySettings) -> Mask:
+    """Which vertices lie near the ends, along the course: ridges there must not bring it nearer."""
+    arc = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(course_um, axis=0).T))])
+    margin_um = min(anatomy.cut_edge_um, anatomy.cut_edge_share * arc[-1])
     return cast(Mask, (arc < margin_um) | (arc > arc[-1] - margin_um))
 
 

@@ -161,18 +161,29 @@ def _threshold(
         why = "has none" if not controls else f"none has nuclei ({', '.join(sorted(values))})"
         source = f"settings (no threshold from negative controls: batch {batch} {why})"
         return {"thresholds_od": list(p16.thresholds_od), "source": source, "controls": {}}
+    units = {_unit(directory.slide(name)) for name in measured}
+    if len(units) > 1:
+        why = f"are in different units: {', '.join(sorted(units))}"
+        source = f"settings (no threshold from negative controls: those of batch {batch} {why})"
+        return {"thresholds_od": list(p16.thresholds_od), "source": source, "controls": {}}
+    (unit,) = units
     pooled = np.concatenate([measured[name] for name in sorted(measured)])
     found = float(np.percentile(pooled, p16.control_percentile))
     first = round(max(found, p16.min_control_threshold_od), 4)
     floor = f", raised from {found:.4f}" if first > round(found, 4) else ""
-    doubt = DOUBTFUL if first > p16.thresholds_od[1] else ""
+    doubt = DOUBTFUL if unit == "OD" and first > p16.thresholds_od[1] else ""
     source = (
         f"negative control of batch {batch}: percentile {p16.control_percentile:g} of "
-        f"{pooled.size} nuclei on {', '.join(sorted(measured))}: {first:g} OD{floor}{doubt}"
+        f"{pooled.size} nuclei on {', '.join(sorted(measured))}: {first:g} {unit}{floor}{doubt}"
     )
     counts = {name: int(dab.size) for name, dab in sorted(measured.items())}
     thresholds = [first, round(2 * first, 4), round(3 * first, 4)]
     return {"thresholds_od": thresholds, "source": source, "controls": counts}
+
+
+def _unit(place: Path) -> str:
+    """Unit of the marker on a measured slide: OD, or grey levels in fluorescence."""
+    return str((read_record(place) or {}).get("summary", {}).get("marker_unit") or "OD")
 
 
 def _nuclear_dab(place: Path) -> np.ndarray[Any, np.dtype[np.float64]]:

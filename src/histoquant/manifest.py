@@ -8,6 +8,7 @@ import io
 import math
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -19,7 +20,7 @@ from histoquant.errors import ManifestError
 from histoquant.settings import MARKERS, Settings, StainSettings
 
 REQUIRED = ("slide", "marker", "person", "site", "visit")
-OPTIONAL = ("section", "batch", "control", "mpp", "stains")
+OPTIONAL = ("section", "batch", "control", "mpp", "stains", "nuclear_slide")
 CONTROLS = ("none", "negative", "positive")
 _PRESETS: tuple[str, ...] = get_args(StainSettings.model_fields["preset"].annotation)
 _SAMPLE = ("person", "site", "visit")
@@ -43,6 +44,9 @@ class Entry:
         As in the manifest; empty where there is none.
     mpp, stains
         What overrides the file's um/px and the settings' stain set; empty for nothing.
+    nuclear_slide
+        The file with the nuclear stain, whole path or URL, where `slide` holds only the marker of a
+        fluorescence slide; empty for none.
     row
         Line of the manifest, 0 for none.
     problem
@@ -61,6 +65,7 @@ class Entry:
     control: str = "none"
     mpp: str = ""
     stains: str = ""
+    nuclear_slide: str = ""
     row: int = 0
     problem: str = ""
     resolved_path: str = ""
@@ -69,6 +74,12 @@ class Entry:
     def identity(self) -> str:
         """What tells the slide from every other, in any manifest and directory."""
         return f"{self.resolved_path or self.path} {self.marker}"
+
+    @property
+    def nuclear_path(self) -> Path | str | None:
+        """Where the file with the nuclear stain is, where that is one of its own."""
+        text = self.nuclear_slide
+        return (text if _is_url(text) else Path(text)) if text else None
 
     @property
     def given_mpp(self) -> float | None:
@@ -224,7 +235,8 @@ def _entry(line: int, row: Mapping[str, str], base: Path) -> Entry:
         problem = _path_problem(path) if fields["slide"] else "the slide's path is empty"
     except RuntimeError:  # the home of a user that is not there
         problem = f"no such file: {path}"
-    problems = [problem, *_problems(fields), row.get("", "")]
+    fields["nuclear_slide"], missing = _nuclear(fields["nuclear_slide"], base)
+    problems = [problem, missing, *_problems(fields), row.get("", "")]
     return Entry(
         path=path,
         row=line,
@@ -232,6 +244,18 @@ def _entry(line: int, row: Mapping[str, str], base: Path) -> Entry:
         resolved_path=_resolved(path),
         **fields,
     )
+
+
+def _nuclear(text: str, base: Path) -> tuple[str, str]:
+    """Whole path of the file with the nuclear stain, and why it cannot be used; empty for none."""
+    if not text:
+        return "", ""
+    try:
+        path = _placed(text, base)
+        problem = _path_problem(path)
+    except RuntimeError:
+        return text, f"nuclear_slide: no such file: {base / text}"
+    return _resolved(path), f"nuclear_slide: {problem}" if problem else ""
 
 
 def _placed(text: str, base: Path) -> Path | str:
@@ -248,11 +272,13 @@ def _path_problem(path: Path | str) -> str:
     if isinstance(path, str):
         return ""
     try:
-        path.stat()
+        mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
         return f"no such file: {path}"
     except (OSError, ValueError) as error:
         return f"cannot read {path}: {getattr(error, 'strerror', None) or error}"
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        return f"{path} is neither a file nor a folder"
     return ""
 
 
@@ -326,6 +352,7 @@ def slide_entries(
     marker: str,
     mpp: float | None = None,
     known: Iterable[Mapping[str, str]] = (),
+    nuclear: Path | str | None = None,
 ) -> list[Entry]:
     """Entries for slides given by hand, each once; those that are not there carry a problem.
 
@@ -335,8 +362,24 @@ def slide_entries(
         The slides (paths or URLs), what to measure on them, and um/px that overrides the files'.
     known
         Rows of the directory's ledger. Slides in it keep their identifiers, and what a manifest
-        said of them: the sample, the stain set, and the scale unless `mpp` is given.
+        said of them: the sample, the stain set, the file with the nuclear stain and the scale
+        unless `nuclear` and `mpp` are given.
+    nuclear
+        The file with the nuclear stain, of a fluorescence slide with a file per stain.
+
+    Raises
+    ------
+    ManifestError
+        When `nuclear` is given for more than one slide, or is not there.
     """
+    paths = list(paths)
+    nuclear_slide, missing = _nuclear(os.fspath(nuclear or ""), Path.cwd())
+    if missing or (nuclear_slide and len(paths) > 1):
+        raise ManifestError(
+            missing
+            or f"one file of a nuclear stain for {len(paths)} slides: give one slide at a "
+            "time, or a manifest with a column nuclear_slide"
+        )
     known = list(known)
     entries: dict[str, Entry] = {}
     for given in paths:
@@ -351,6 +394,8 @@ def slide_entries(
             resolved_path=place,
         )
         entry = replace(entry, **_known_fields(entry.identity, known))
+        if nuclear_slide:
+            entry = replace(entry, nuclear_slide=nuclear_slide)
         entries[entry.identity] = entry if mpp is None else replace(entry, mpp=repr(mpp))
     return with_ids(entries.values(), known)
 

@@ -15,7 +15,7 @@ from histoquant.errors import HistoquantError
 from histoquant.isolation import LostError, OwnProcess
 from histoquant.manifest import Entry
 from histoquant.results import JOURNALS, write_failure, write_result
-from histoquant.resume import Key, Step, make_key
+from histoquant.resume import Key, Step, lacking, make_key
 from histoquant.rundir import RunDirectory, Status, now
 from histoquant.settings import Marker
 
@@ -24,14 +24,18 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Fate:
-    """What became of one slide in this run."""
+    """What became of one slide in this run.
+
+    Attributes
+    ----------
+    reason
+        Why it is not done; where it is done, what it lacks (`resume.lacking`).
+    """
 
     entry: Entry
     status: Status
     reason: str = ""
     seconds: float | None = None
-    lacking: str = ""
-    """Why a slide that is done has no junction, and so no figure that rests on it."""
 
 
 def measure(
@@ -49,7 +53,12 @@ def measure(
     _forget_peak_memory()
     try:
         damaged = step.settings.slides.damaged_tiles
-        with open_slide(entry.path, mpp=entry.given_mpp, on_damage=damaged) as slide:
+        with open_slide(
+            entry.path,
+            mpp=entry.given_mpp,
+            on_damage=damaged,
+            nuclear=entry.nuclear_path,
+        ) as slide:
             key["slide_sha256"] = slide.fingerprint
             result = pipeline.quantify(
                 slide,
@@ -74,7 +83,7 @@ def measure(
         log = "".join(traceback.format_exception(error))
         record = {"error": type(error).__name__, "passing": _is_passing(error)}
         return _failed(step, directory, key, reason, log, record, time.monotonic() - clock)
-    return Fate(entry, "done", note, seconds, lacking=result.reasons.get("dej_length_mm", ""))
+    return Fate(entry, "done", "; ".join(filter(None, (lacking(result.reasons), note))), seconds)
 
 
 def _apply_review(entry: Entry, directory: RunDirectory) -> str:

@@ -177,7 +177,7 @@ def _surface_length(compartments: Compartments, junction: Junction) -> float:
     """Length (um) of the surface that lies over measured junction; NaN without any."""
     total = 0.0
     for line in trace_surface(compartments, _SURFACE_SMOOTHING_UM) if junction.stretches else ():
-        kept = ~junction.locate(line).excluded
+        kept = ~junction.excluded_at(line)
         steps = np.hypot(*np.diff(line, axis=0).T)
         total += float(steps[kept[1:] & kept[:-1]].sum())
     return total or float("nan")
@@ -188,6 +188,6 @@ def _epidermis_areas(compartments: Compartments, junction: Junction) -> tuple[fl
     if not junction.stretches:
         return float("nan"), 0.0
     pixels = np.argwhere(compartments.labels == EPIDERMIS).astype(np.float64)
-    excluded = junction.locate((pixels + 0.5) * compartments.mpp).excluded
+    excluded = junction.excluded_at((pixels + 0.5) * compartments.mpp)
     pixel_um2 = compartments.mpp**2
     return float((~excluded).sum()) * pixel_um2, float(excluded.sum()) * pixel_um2

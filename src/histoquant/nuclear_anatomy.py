@@ -90,10 +90,11 @@ def amend(found: Compartments, nuclear: FloatArray, nuclei: Mask, tissue: Mask) 
     labels[_sparse_epithelium(labels, nuclei, found.mpp)] = EPIDERMIS
     _end_at_nuclei(labels, nuclear, nuclei, tissue, found.mpp)
     # Where the two disagree the score must follow the labels, or contours stray.
+    least = np.int8(2)
     score = np.where(
-        labels == EPIDERMIS, np.maximum(found.score, 0.02), np.minimum(found.score, -0.02)
+        labels == EPIDERMIS, np.maximum(found.score, least), np.minimum(found.score, -least)
     )
-    return replace(found, labels=labels, score=score.astype(np.float32))
+    return replace(found, labels=labels, score=score)
 
 
 def _sparse_epithelium(labels: npt.NDArray[np.uint8], nuclei: Mask, mpp: float) -> Mask:
@@ -139,7 +140,7 @@ def _lamellae(
     capped = np.minimum(nuclear, NUCLEAR_LEVEL).ravel()
     mean = np.bincount(numbers.ravel(), capped, count) / stats[:, cv2.CC_STAT_AREA]
     innermost = np.zeros(count, np.float32)
-    np.maximum.at(innermost, numbers.ravel(), depth_um.ravel())
+    np.maximum.at(innermost, np.asarray(numbers, np.int64).ravel(), depth_um.ravel())
     side = stats[:, [cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]].max(axis=1) * mpp
     sheets = (side > _LAMELLA_UM) & (innermost < _SURFACE_UM) & (mean < _LAMELLA_SHARE * typical)
     sheets[0] = False

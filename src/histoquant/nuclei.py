@@ -167,35 +167,37 @@ def _nuclear_grey(stains: Stains, mpp: float, second_is_marker: bool) -> NDArray
     wide the window is; of float32 it would, in the last bit.
     """
     share = _DAB_SHARE if second_is_marker else -_EOSIN_SHARE
-    fine = _fine_density(stains, np.float32(share), np.float32(_FLOOR_OD), np.float32(_FINE))
+    fine = np.empty(stains.shape[:2], np.uint16)
+    grey = np.empty(stains.shape[:2], np.uint8)
+    _fine_density(stains, np.float32(share), np.float32(_FLOOR_OD), np.float32(_FINE), fine)
     sigma = _SMOOTHING_UM / mpp
     side = 2 * int(np.ceil(3 * sigma)) + 1
     smooth = cv2.GaussianBlur(fine, (side, side), sigma).astype(np.uint16, copy=False)
-    grey: NDArray[np.uint8] = _to_grey(smooth, int(_FINE * _GREY_OD))
+    _to_grey(smooth, int(_FINE * _GREY_OD), grey)
     return grey
 
 
 @njit(cache=True, nogil=True)
 def _fine_density(
-    stains: Stains, share: np.float32, floor: np.float32, steps: np.float32
-) -> NDArray[np.uint16]:
-    """First stain plus a share of the second, above `floor`, in integer steps per OD."""
-    height, width = stains.shape[:2]
-    fine = np.empty((height, width), np.uint16)
+    stains: Stains,
+    share: np.float32,
+    floor: np.float32,
+    steps: np.float32,
+    fine: NDArray[np.uint16],
+) -> None:
+    """Set `fine`: first stain plus a share of the second, above `floor`, in steps per OD."""
+    height, width = fine.shape
     for y in range(height):
         for x in range(width):
             density = stains[y, x, 0] + share * stains[y, x, 1]
             fine[y, x] = min(max((density - floor) * steps, np.float32(0)), np.float32(65535))
-    return fine
 
 
 @njit(cache=True, nogil=True)
-def _to_grey(fine: NDArray[np.uint16], steps: int) -> NDArray[np.uint8]:
-    grey = np.empty(fine.shape, np.uint8)
+def _to_grey(fine: NDArray[np.uint16], steps: int, grey: NDArray[np.uint8]) -> None:
     for y in range(fine.shape[0]):
         for x in range(fine.shape[1]):
             grey[y, x] = min(fine[y, x] // steps, 255)
-    return grey
 
 
 def _shape_rules(mpp: float, settings: NucleiSettings) -> ShapeRules:

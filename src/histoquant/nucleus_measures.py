@@ -60,11 +60,14 @@ def measure_nuclei(
         ``dab_od_sd``, ``ring_dab_od_mean`` (NaN without a ring pixel); ``saturated_fraction``;
         ``red_blue_ratio`` (mean OD in red over mean OD in blue).
     """
-    numbers, present = _renumber(labels)
+    numbers = np.empty_like(labels)
+    present = _renumber(labels, numbers)
     n = present.size
     colour = np.zeros((1, 1, 3), np.float32) if od is None else od
     sums, boxes = _sum_nuclei(numbers, stains, colour, n, float(np.float32(max_od)))
-    ring = _ring_sums(numbers, stains, _disc(settings.ring_um / mpp), n)
+    owner = np.empty_like(labels)  # only where `nearest` has been set
+    nearest = np.full(labels.shape, _FAR, np.uint16)
+    ring = _ring_sums(numbers, stains, _disc(settings.ring_um / mpp), n, nearest, owner)
     columns = {"label": present.astype(np.float64)} | _shapes(sums, boxes, mpp)
     area = sums[:, 0]
     columns["hematoxylin_od_mean"] = sums[:, 6] / area
@@ -124,8 +127,8 @@ def _disc(radius: float) -> NDArray[np.int32]:
 
 
 @njit(cache=True, nogil=True)
-def _renumber(labels: Labels) -> tuple[Labels, NDArray[np.int64]]:
-    """Number the labels that there are 1 .. n in ascending order; and those labels."""
+def _renumber(labels: Labels, numbers: Labels) -> NDArray[np.int64]:
+    """Set `numbers`: the labels that there are as 1 .. n in ascending order; give those labels."""
     highest = int(labels.max()) if labels.size else 0
     there = np.zeros(highest + 1, np.bool_)
     for label in labels.ravel():
@@ -135,11 +138,10 @@ def _renumber(labels: Labels) -> tuple[Labels, NDArray[np.int64]]:
     new = np.zeros(highest + 1, np.int32)
     for k in range(present.size):
         new[present[k]] = np.int32(k + 1)
-    numbers = np.empty_like(labels)
     for y in range(labels.shape[0]):
         for x in range(labels.shape[1]):
             numbers[y, x] = new[labels[y, x]]
-    return numbers, present
+    return present
 
 
 @njit(cache=True, nogil=True)
@@ -196,15 +198,18 @@ def _sum_nuclei(
 
 @njit(cache=True, nogil=True)
 def _ring_sums(
-    numbers: NDArray[np.int32], stains: NDArray[np.float32], disc: NDArray[np.int32], n: int
+    numbers: NDArray[np.int32],
+    stains: NDArray[np.float32],
+    disc: NDArray[np.int32],
+    n: int,
+    nearest: NDArray[np.uint16],
+    owner: NDArray[np.int32],
 ) -> NDArray[np.float64]:
     """DAB sum and pixel count of each ring: background nearer to this nucleus than to any other.
 
     Of two equally near, the one whose outline comes first in raster order has the pixel.
     """
     height, width = numbers.shape
-    owner = np.empty((height, width), np.int32)  # only where `nearest` has been set
-    nearest = np.full((height, width), _FAR, np.uint16)
     for y in range(height):
         for x in range(width):
             k = numbers[y, x]

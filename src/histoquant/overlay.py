@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Rgb = tuple[int, int, int]
 Image = npt.NDArray[np.uint8]
+Colours = Callable[[npt.NDArray[Any]], Image]
 
 # Okabe & Ito's colours, which colour-blind readers tell apart.
 _BLACK, _ORANGE, _SKY, _GREEN, _BLUE, _VERMILION, _PURPLE = (
@@ -32,6 +33,7 @@ _OUTLINES: dict[int, tuple[str, Rgb]] = {
 }
 _TISSUE = ("tissue", (90, 90, 90))
 _JUNCTION = ("junction", _BLACK)
+_JUNCTION_ON_BLACK = ("junction", (240, 228, 66))
 _UNMEASURED = ("junction, not measured", (150, 150, 150))
 _ARTEFACT = ("artefact (left out)", _VERMILION)
 _NEGATIVE, _POSITIVE = ("negative nucleus", _BLUE), ("positive nucleus", _VERMILION)
@@ -48,13 +50,17 @@ _SHIFT = 4  # fractional bits of OpenCV's drawing coordinates
 class _Canvas:
     """A picture of the slide that is drawn on in um."""
 
-    def __init__(self, slide: Slide, box_um: tuple[float, float, float, float]) -> None:
+    def __init__(
+        self, slide: Slide, box_um: tuple[float, float, float, float], colours: Colours | None
+    ) -> None:
         top, left, bottom, right = box_um
         self.mpp = max(_FINEST_MPP, slide.mpp, max(bottom - top, right - left) / _MAX_SIDE_PX)
         self.origin = np.floor(np.array([top, left]) / self.mpp).astype(int)
         size = np.ceil(np.array([bottom, right]) / self.mpp).astype(int) - self.origin
         corner, extent = self.origin.tolist(), size.tolist()
-        self.image: Image = np.ascontiguousarray(slide.read(self.mpp, *corner, *extent))
+        pixels = slide.read(self.mpp, *corner, *extent)
+        self.dark = colours is not None
+        self.image: Image = np.ascontiguousarray(pixels if colours is None else colours(pixels))
         self.unit = max(1, round(max(size) / 1500))  # line widths follow the picture's size
 
     def pixels(self, points_um: npt.NDArray[np.float64]) -> npt.NDArray[np.int32]:
@@ -82,6 +88,7 @@ def draw_overlay(
     junction: Junction,
     nuclei: pd.DataFrame | None,
     bins: pd.DataFrame,
+    colours: Colours | None = None,
 ) -> bytes:
     """Draw what was measured on the slide.
 
@@ -93,12 +100,14 @@ def draw_overlay(
         Rows of ``nuclei.parquet``; None for collagen VII.
     bins
         Rows of ``junction.parquet``; with a profile they are coloured along the junction.
+    colours
+        What makes a picture on black of the pixels of a fluorescence slide.
 
     Returns
     -------
     PNG, cropped to the tissue, at most 4000 pixels a side, with legend and scale bar.
     """
-    canvas = _Canvas(slide, _tissue_box(compartments, slide))
+    canvas = _Canvas(slide, _tissue_box(compartments, slide), colours)
     legend = [_draw_outline(canvas, compartments.labels > 0, compartments.mpp, _TISSUE, 1)]
     for code, style in _OUTLINES.items():
         if (compartments.labels == code).any():
@@ -168,11 +177,12 @@ def _draw_artefacts(canvas: _Canvas, compartments: Compartments) -> list[tuple[s
 
 
 def _draw_junction(canvas: _Canvas, junction: Junction, width: float) -> list[tuple[str, Rgb]]:
+    found = _JUNCTION_ON_BLACK if canvas.dark else _JUNCTION
     for stretch in junction.stretches:
         for run, excluded in _runs(stretch.excluded):
-            style = _UNMEASURED if excluded else _JUNCTION
+            style = _UNMEASURED if excluded else found
             canvas.line(stretch.points_um[run], style[1], width)
-    return [_JUNCTION, _UNMEASURED] if junction.stretches else []
+    return [found, _UNMEASURED] if junction.stretches else []
 
 
 def _runs(flags: npt.NDArray[np.bool_]) -> Sequence[tuple[slice, bool]]:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from histoquant.anatomy import SecondStain, find_compartments
+from histoquant.anatomy import find_compartments
 from histoquant.blocks import plan_blocks
 from histoquant.collagen7 import (
     NO_DAB,
@@ -31,7 +31,17 @@ from histoquant.collagen7 import (
 )
 from histoquant.damage import Damage
 from histoquant.detection import find_nuclei
-from histoquant.errors import SlideError
+from histoquant.errors import DarkFieldError
+from histoquant.evidence import SecondStain
+from histoquant.false_colour import false_colours
+from histoquant.fluorescence import FluorescenceModel
+from histoquant.fluorescent_section import (
+    find_section,
+    fluorescence_warnings,
+    straighten_marker,
+    with_line_threshold,
+    with_nuclear_thresholds,
+)
 from histoquant.junction import trace_junction
 from histoquant.line_picture import draw_line
 from histoquant.morphometry import junction_bins, measure_morphometry
@@ -52,9 +62,10 @@ from histoquant.results import SlideResult
 from histoquant.settings import MARKERS, Marker, Settings
 from histoquant.slides import Slide, open_slide
 from histoquant.staining import field_figures, find_model, survey_slide
-from histoquant.stains import StainModel, field_density, unmix
+from histoquant.stains import StainModel
 from histoquant.tissue import tissue_detail
 from histoquant.traces import Section, provenance, trace_reasons, traces, warnings_of
+from histoquant.windowed import density_of, stains_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,6 +84,8 @@ class _Measured:
     summary: dict[str, object]
     reasons: dict[str, str]
     provenance: dict[str, object]
+    settings: Settings
+    """With the thresholds that were used: in fluorescence they are the slide's own."""
     nuclei: pd.DataFrame | None = None
     straightened: Straightened | None = None
     line_picture: bytes | None = None
@@ -134,6 +147,15 @@ def quantify(
                 anatomy=anatomy,
             )
     report = progress or (lambda step: None)
+    if slide.is_colour and settings.fluorescence.nuclear != "":
+        try:
+            survey_slide(slide, settings)
+        except DarkFieldError:  # colours are named as channels, and the slide is dark
+            with slide.as_channels() as channels:
+                return quantify(
+                    channels, marker, settings,
+                    workers=workers, progress=progress, slide_id=slide_id, anatomy=anatomy,
+                )  # fmt: skip
     damage = Damage(slide)
     while True:
         known = damage.known
@@ -154,7 +176,7 @@ def _measure(
     anatomy: tuple[Compartments, Junction] | None,
 ) -> SlideResult:
     """Measure with what is known by now of the slide's unreadable tiles left out."""
-    section = _find_anatomy(slide, marker, settings, report)
+    section = _find_anatomy(slide, marker, settings, report, workers)
     if anatomy is not None:
         section = replace(section, compartments=anatomy[0], junction=anatomy[1])
     damage.look(section.tissue)
@@ -165,8 +187,10 @@ def _measure(
     measured = measure(slide, section, bins, morphometry, settings)
     report("drawing the overlay")
     damaged = damage.count()
-    warnings = warnings_of(section, measured.summary, marker, settings, damaged)
-    told = traces(slide, section, marker, settings) | {"damaged_tiles": damaged}
+    used = measured.settings
+    warnings = warnings_of(section, measured.summary, marker, used, damaged)
+    warnings += fluorescence_warnings(section, measured.summary, used)
+    told = traces(slide, section, marker, used) | {"damaged_tiles": damaged}
     verdict, doubts = judge({**morphometry, **told}, settings.quality)
     return SlideResult(
         slide_id=slide_id or Path(slide.path).name.split(".")[0],
@@ -175,6 +199,7 @@ def _measure(
             **measured.summary,
             **morphometry,
             **told,
+            "settings_sha256": settings.sha256,
             "quality": verdict,
             "quality_reasons": "; ".join(doubts) or "none",
             "warnings": "; ".join(warnings) or "none",
@@ -187,44 +212,48 @@ def _measure(
         compartments=section.compartments,
         junction_line=section.junction,
         provenance={
-            **provenance(slide, section, settings),
+            **provenance(slide, section, used),
             **measured.provenance,
             "damaged_tiles": damaged,
             "warnings": warnings,
         },
         overlay=draw_overlay(
-            slide, section.compartments, section.junction, measured.nuclei, measured.bins
+            slide,
+            section.compartments,
+            section.junction,
+            measured.nuclei,
+            measured.bins,
+            colours=false_colours(section.model),
         ),
     )
 
 
 def _find_anatomy(
-    slide: Slide, marker: Marker, settings: Settings, report: Progress
-) -> Section:  # fmt: skip
+    slide: Slide, marker: Marker, settings: Settings, report: Progress, workers: int
+) -> Section:
     report("looking over the slide")
-    if not slide.is_colour or len(slide.channels) != 3:
-        raise SlideError(
-            f"{slide.path}: {len(slide.channels)} channel(s) of {slide.dtype} "
-            f"({', '.join(slide.channels)}): stains are separated by colour, which takes red, "
-            "green and blue of 8 bit; the measurements need a bright-field slide."
-        )
+    if not slide.is_colour:
+        return find_section(slide, settings, report)
     survey = survey_slide(slide, settings)
     model = find_model(slide, survey, settings)
     report("finding epidermis and junction")
     mpp = max(settings.anatomy.mpp, slide.mpp)
     picture = slide.overview(mpp)
-    od = field_density(picture, survey.white)
-    od = np.minimum(od, np.float32(settings.stains.max_od))
+    density = density_of(picture, survey.white, settings.stains.max_od)
     second: SecondStain = "nuclear_marker" if marker == "p16" else "marker"
     if not model.has_marker:
         second = "counterstain"
-    tissue = tissue_detail(od, survey.tissue, mpp, settings.tissue) & slide.known(mpp)
-    find = partial(
-        find_compartments, unmix(od, model), mpp=mpp, settings=settings.anatomy, second=second
-    )
+    tissue = tissue_detail(density, survey.tissue, mpp, settings.tissue, workers=workers)
     compartments = _without_artefacts(
-        find,
-        tissue,
+        partial(
+            find_compartments,
+            stains_of(density, model),
+            mpp=mpp,
+            settings=settings.anatomy,
+            second=second,
+            workers=workers,
+        ),
+        tissue & slide.known(mpp),
         mpp,
         overview_of(picture, survey.white, mpp, settings.stains.max_od),
         model,
@@ -278,6 +307,9 @@ def _measure_p16(
         workers,
         keep=section.compartments.holds,
     )
+    if isinstance(section.model, FluorescenceModel):
+        settings = with_nuclear_thresholds(settings, section.model, found)
+        found["red_blue_ratio"] = np.nan  # no colours, so no cue for melanin
     nuclei, summary, reasons = measure_p16(
         found,
         section.compartments,
@@ -287,7 +319,7 @@ def _measure_p16(
         has_marker=section.model.has_marker,
     )
     sweep = threshold_sweep(nuclei, settings.p16).to_dict("records")
-    return _Measured(bins, summary, reasons, {"threshold_sweep": sweep}, nuclei=nuclei)
+    return _Measured(bins, summary, reasons, {"threshold_sweep": sweep}, settings, nuclei=nuclei)
 
 
 def _measure_collagen7(
@@ -300,10 +332,14 @@ def _measure_collagen7(
     del morphometry  # same call as p16's
     why = section.junction.reason or ("" if section.model.has_marker else NO_DAB)
     if why:
-        return _Measured(*missing_collagen7(bins, why), {})
-    straightened = straighten(
-        slide, section.model, section.junction, settings.collagen7, settings.stains.max_od
-    )
+        return _Measured(*missing_collagen7(bins, why), {}, settings)
+    if isinstance(section.model, FluorescenceModel):
+        straightened = straighten_marker(slide, section, settings)
+        settings = with_line_threshold(settings, section.model, straightened, bins)
+    else:
+        straightened = straighten(
+            slide, section.model, section.junction, settings.collagen7, settings.stains.max_od
+        )
     table, summary, reasons = measure_collagen7(straightened, bins, settings.collagen7)
     return _Measured(
         table,
@@ -312,12 +348,15 @@ def _measure_collagen7(
         {
             "straightened": {
                 "axes": ["arc", "depth"],
-                "unit": "DAB OD",
+                "unit": f"{section.model.names[1].upper()} OD"
+                if section.white
+                else section.model.unit,
                 "step_um": settings.collagen7.depth_step_um,
                 "first_depth_um": -settings.collagen7.epidermal_um,
                 "samples_of_stretch": np.bincount(straightened.stretch).tolist(),
             }
         },
+        settings,
         straightened=straightened,
         line_picture=draw_line(straightened, table, settings.collagen7),
     )

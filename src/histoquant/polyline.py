@@ -11,6 +11,7 @@ from scipy.ndimage import gaussian_filter1d, map_coordinates
 Points = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.float64]
 
+_END_SIGMAS = 1.5
 _NECK_UM, _KNOB_UM, _KNOB_RATIO = 12.0, 90.0, 2.5
 
 
@@ -38,6 +39,29 @@ def smooth_steps(points: Points, sigma: float) -> Points:
     # Reflecting through the end points leaves the ends and the direction there unbent.
     padded = np.pad(points, ((pad, pad), (0, 0)), mode="reflect", reflect_type="odd")
     return gaussian_filter1d(padded, sigma, axis=0)[pad : pad + len(points)]
+
+
+def smooth_course(points: Points, sigma: float) -> Points:
+    """The course of an open line that swings about it: smoothed widely (sigma in vertices).
+
+    Its ends are where a straight line through the last part of it ends, not where the line itself
+    happens to: a ridge at the end would turn the course, and what lies over it.
+    """
+    reach = max(2, min(round(_END_SIGMAS * sigma), len(points)))
+    ends = [_straight_end(points[:reach]), _straight_end(points[::-1][:reach])]
+    pad = min(int(np.ceil(4 * sigma)), len(points) - 1)
+    before = 2 * ends[0] - points[1 : pad + 1][::-1]
+    after = 2 * ends[1] - points[::-1][1 : pad + 1]
+    padded = np.concatenate([before, points, after])
+    smooth = gaussian_filter1d(padded, sigma, axis=0, mode="nearest")
+    return cast(Points, smooth[pad : pad + len(points)])
+
+
+def _straight_end(points: Points) -> Points:
+    """Where a straight line fitted to points begins."""
+    steps = np.arange(len(points)) - (len(points) - 1) / 2
+    slope = (steps[:, None] * points).sum(axis=0) / (steps**2).sum()
+    return cast(Points, points.mean(axis=0) + steps[0] * slope)
 
 
 def right_normals(line: Points) -> Points:
@@ -85,7 +109,9 @@ def length(line_um: Points) -> float:
     return float(np.hypot(*np.diff(line_um, axis=0).T).sum())
 
 
-def sample(image: npt.NDArray[np.float32], points_um: Points, mpp: float) -> Floats:
+def sample(
+    image: npt.NDArray[np.float32] | npt.NDArray[np.int8], points_um: Points, mpp: float
+) -> Floats:
     """Bilinear values of an image (h, w) at (..., 2) points (y, x) in um."""
     pixels = np.moveaxis(np.asarray(points_um) / mpp - 0.5, -1, 0)
-    return cast(Floats, map_coordinates(image, pixels, order=1, mode="nearest"))
+    return cast(Floats, map_coordinates(image, pixels, np.float64, order=1, mode="nearest"))

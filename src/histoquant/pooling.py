@@ -195,6 +195,9 @@ def _weighted(column: Column, sections: list[Section]) -> tuple[Row, str]:
 
 
 def _bins(column: Column, sections: list[Section]) -> tuple[Row, str]:
+    units = list(_distinct(s.summary.get("marker_unit") for s in sections))
+    if "OD" in column.unit and len(units) > 1:
+        return {column.name: None}, f"sections are in different units: {', '.join(map(str, units))}"
     kept, _, note = _measured(sections, column.name)
     values = np.concatenate([_kept_bins(s, column.pool.top) for s in kept] or [np.empty(0)])
     if not values.size:

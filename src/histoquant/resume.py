@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from histoquant import __version__, locks
@@ -42,6 +43,8 @@ class Step:
     action: Action
     why: str
     seconds: float | None = None
+    lacking: str = ""
+    """Why the result that is kept has no figure along the junction; see `lacking`."""
 
 
 def plan(
@@ -102,10 +105,21 @@ def make_key(entry: Entry, settings: Settings) -> Key:
     from histoquant.slides.fingerprint import file_stamps
 
     with suppress(HistoquantError):
-        if stamps := file_stamps(entry.path):
+        if stamps := [s for path in _files(entry) for s in file_stamps(path)]:
             key["slide_bytes"] = sum(stamp.size for stamp in stamps)
             key["slide_mtime_ns"] = max(stamp.time_ns for stamp in stamps)
     return key
+
+
+def _files(entry: Entry) -> list[Path | str]:
+    """The slide, and the file with its nuclear stain where that is one of its own."""
+    return [path for path in (entry.path, entry.nuclear_path) if path is not None]
+
+
+def lacking(reasons: Mapping[str, str]) -> str:
+    """Why a slide that is done has no figure along the junction; empty when it has."""
+    why = reasons.get("dej_length_mm", "")
+    return f"no figure along the junction: {why}" if why else ""
 
 
 def _is_moved(entry: Entry, places: Mapping[str, str]) -> bool:
@@ -122,7 +136,8 @@ def _step(
         changed = _changes(result, entry, settings, moved)
         if changed:
             return Step(entry, settings, "measure", changed)
-        return Step(entry, settings, "keep", "up to date", result.get("seconds"))
+        seconds = result.get("seconds")
+        return Step(entry, settings, "keep", "up to date", seconds, lacking(result["reasons"]))
     failure = read_record(place, FAILURE)
     if failure is None:
         why = f"no {RESULT}: it was interrupted" if place.exists() else "new"
@@ -179,6 +194,6 @@ def is_same_slide(old: Key, new: Key, entry: Entry, moved: bool = False) -> bool
     from histoquant.slides import Slide
 
     try:
-        return Slide(entry.path).fingerprint == old["slide_sha256"]
+        return Slide(entry.path, nuclear=entry.nuclear_path).fingerprint == old["slide_sha256"]
     except (HistoquantError, OSError):
         return False

@@ -45,6 +45,7 @@ _ENTRY_FIELDS = (
     "control",
     "mpp",
     "stains",
+    "nuclear_slide",
     "resolved_path",
 )
 

@@ -93,6 +93,13 @@ class FluorescenceSettings(Group):
         "",
         description="Channel of the marker, likewise. Unset: the other one, where there are two.",
     )
+    bleed: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Share of the nuclear channel (above its background) that shows in the "
+        "marker's: measured on a slide without the marker, subtracted.",
+    )
     full_scale: float | None = Field(
         None,
         gt=0,
@@ -107,11 +114,11 @@ class FluorescenceSettings(Group):
         "times its noise; set it where slides are to be compared.",
     )
     line_share: float = Field(
-        0.25,
+        0.3,
         gt=0,
         lt=1,
         description="Share of the slide's own line (the 75th percentile of the bins' peaks) that "
-        "a bin's peak must reach. Bright field: 0.1 OD of some 0.4 after optics.",
+        "a bin's peak must reach where no threshold is set.",
     )
     noise_factor: float = Field(
         5.0,
@@ -169,10 +176,18 @@ class AnatomySettings(Group):
         "is basal: a basal keratinocyte is about 10-15 um tall, its nucleus in the lower half.",
     )
     cut_edge_um: float = Field(
-        50.0,
+        150.0,
         ge=0,
-        description="Junction within this distance (um) of the place where the epidermis ends or "
-        "leaves the picture is excluded: crushed, and its normals run out of the tissue.",
+        description="Junction within this distance (um, along its course) of the place where the "
+        "epidermis ends or leaves the picture is excluded: crushed, and its normals run out of "
+        "the tissue [convention: 100-200 um].",
+    )
+    cut_edge_share: float = Field(
+        0.0625,
+        ge=0,
+        le=0.5,
+        description="At most this share of a stretch is excluded at either end, so that something "
+        "is left of a short one: from 2.4 mm on it is cut_edge_um.",
     )
 
 
@@ -313,7 +328,13 @@ class Collagen7Settings(Group):
     threshold_od: float = Field(
         0.1,
         gt=0,
-        description="A bin is positive when its background-subtracted peak DAB OD reaches this.",
+        description="A bin is positive when its background-subtracted peak DAB OD reaches this. "
+        "Fluorescence has fluorescence.col7_threshold instead.",
+    )
+    threshold_locked: str = Field(
+        "",
+        description="Written when a slide is measured, not by you: where its threshold came from, "
+        "where that is not threshold_od.",
     )
     min_gap_um: float = Field(
         20.0, ge=0, description="Shorter interruptions of the line do not count as gaps (um)."
@@ -389,10 +410,10 @@ class QualitySettings(Group):
         0.04, ge=0, description="Focus score below which a slide is rejected."
     )
     review_length_mm: float = Field(
-        0.5,
+        0.3,
         ge=0,
-        description="Measured junction (mm) below which a slide is to be reviewed: half a mm holds "
-        "some ten rete ridges.",
+        description="Measured junction (mm) below which a slide is to be reviewed: it holds "
+        "some three rete ridges.",
     )
     review_saturated_percent: float = Field(
         5.0,
@@ -406,4 +427,4 @@ class QualitySettings(Group):
 class ComputeSettings(Group):
     """How the work is cut. No value here changes a result."""
 
-    block_px: int = Field(1024, ge=128, le=16384, description="Side of a block (analysis pixels).")
+    block_px: int = Field(2048, ge=128, le=16384, description="Side of a block (analysis pixels).")

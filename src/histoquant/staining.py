@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from histoquant.errors import SettingsError, SlideError
+from histoquant.errors import SettingsError, SlideError, StainError
 from histoquant.settings import Settings, StainSettings
 from histoquant.slides import Slide
 from histoquant.stain_estimate import Estimate, estimate_vectors, usable_pixels
@@ -81,6 +81,11 @@ def survey_slide(slide: Slide, settings: Settings) -> Survey:
     StainError
         When the picture is too dark for a bright-field slide.
     """
+    if not slide.is_colour:
+        raise StainError(
+            f"{slide.path}: channels {', '.join(slide.channels)} of {slide.dtype}: fluorescence "
+            "has no white level and no stain vectors."
+        )
     overview_um = max(settings.tissue.overview_um, slide.mpp)
     overview = slide.overview(overview_um)
     known = slide.known(overview_um)

@@ -144,8 +144,11 @@ class StainModel:
     def planes(self, pixels: RgbArray, max_od: float) -> Planes:
         """Stain ODs of RGB pixels (h, w, 3) uint8; channels are capped at `max_od`."""
         top = np.float32(max_od)
-        od = np.minimum(optical_density(pixels, self.white), top)
-        return Planes(unmix(od, self), od, top)
+        table = np.minimum(_density_table(self.white), top)
+        flat = np.ascontiguousarray(pixels).reshape(-1, 3)
+        stains, od = np.empty((2, *flat.shape), np.float32)
+        _look_up_and_weigh(flat, table, _weights(self), stains, od)
+        return Planes(stains.reshape(pixels.shape), od.reshape(pixels.shape), top)
 
     def to_preset_deg(self, name: Preset) -> tuple[float, float]:
         """Angles of the first and the second vector to those of a stain set, in degrees."""
@@ -167,13 +170,18 @@ def optical_density(rgb: RgbArray, white: Triple) -> FloatArray:
     -------
     float32, the shape of `rgb`. Signed: brighter than white is negative.
     """
-    levels = np.maximum(np.arange(256, dtype=np.float64), 1.0)
-    table = -np.log10(levels[:, None] / np.asarray(white, np.float64)).astype(np.float32)
     pixels = np.ascontiguousarray(rgb).reshape(-1, 1, 3)
     if not pixels.size:
         return np.zeros(rgb.shape, np.float32)
-    od: FloatArray = np.asarray(cv2.LUT(pixels, table[None]), np.float32).reshape(rgb.shape)
+    table = _density_table(white)[None]
+    od: FloatArray = np.asarray(cv2.LUT(pixels, table), np.float32).reshape(rgb.shape)
     return od
+
+
+def _density_table(white: Triple) -> FloatArray:
+    """Optical density of every grey level (256, 3) of red, green and blue."""
+    levels = np.maximum(np.arange(256, dtype=np.float64), 1.0)
+    return np.asarray(-np.log10(levels[:, None] / np.asarray(white, np.float64)), np.float32)
 
 
 def unmix(od: FloatArray, model: StainModel) -> FloatArray:
@@ -188,25 +196,50 @@ def unmix(od: FloatArray, model: StainModel) -> FloatArray:
     -------
     float32, the shape of `od`: OD of `model.names`, signed.
     """
-    inverse = np.linalg.inv(np.asarray(model.vectors, np.float64)).astype(np.float32)
     flat = np.ascontiguousarray(od, np.float32).reshape(-1, 3)
-    return _weigh(flat, inverse).reshape(od.shape)
+    stains = np.empty_like(flat)
+    _weigh(flat, _weights(model), stains)
+    return stains.reshape(od.shape)
+
+
+def _weights(model: StainModel) -> FloatArray:
+    """Weights (channel, stain) that split densities into the stains of `model`."""
+    return np.linalg.inv(np.asarray(model.vectors, np.float64)).astype(np.float32)
 
 
 @njit(cache=True, nogil=True)
-def _weigh(od: FloatArray, weights: FloatArray) -> FloatArray:
+def _weigh(od: FloatArray, weights: FloatArray, stains: FloatArray) -> None:
     """Sum the channels of each pixel with the weights (channel, stain).
 
     Spelled out: a matrix product may round a pixel by its place in the array, and then a result
     would depend on how the slide was cut into blocks.
     """
-    stains = np.empty_like(od)
     for i in range(od.shape[0]):
         for stain in range(3):
             stains[i, stain] = (od[i, 0] * weights[0, stain] + od[i, 1] * weights[1, stain]) + od[
                 i, 2
             ] * weights[2, stain]
-    return stains
+
+
+@njit(cache=True, nogil=True)
+def _look_up_and_weigh(
+    pixels: RgbArray,
+    table: FloatArray,
+    weights: FloatArray,
+    stains: FloatArray,
+    od: FloatArray,
+) -> None:
+    """Set stains (n, 3) and densities (n, 3) of pixels (n, 3) in one pass, as one by one.
+
+    NumPy gives large memory in huge pages: fresh from numba it would cost twice this loop.
+    """
+    for i in range(pixels.shape[0]):
+        red, green, blue = table[pixels[i, 0], 0], table[pixels[i, 1], 1], table[pixels[i, 2], 2]
+        od[i, 0], od[i, 1], od[i, 2] = red, green, blue
+        for stain in range(3):
+            stains[i, stain] = (red * weights[0, stain] + green * weights[1, stain]) + (
+                blue * weights[2, stain]
+            )
 
 
 def field_density(rgb: RgbArray, white: WhiteLevel) -> FloatArray:

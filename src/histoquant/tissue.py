@@ -8,7 +8,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from histoquant.blocks import Block, map_blocks, plan_blocks
 from histoquant.settings import TissueSettings
+from histoquant.windowed import Windowed, widened, window_of
 
 FloatArray = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -18,6 +20,7 @@ _DETAIL_UM = 3.0
 _DETAIL_SHARE = 0.75  # of the least OD: inside tissue the palest fibres still are tissue
 _CLOSE_UM = 12.0
 _CLEFT_UM = 40.0  # narrower gaps in tissue are clefts and lumina, wider ones open glass
+_BLOCK_PX = 1024
 _MIN_CHINK_UM2 = 400.0  # smaller gaps are vacuoles and chinks between fibres, not clefts
 
 
@@ -43,15 +46,20 @@ def find_tissue(od: FloatArray, mpp: float, settings: TissueSettings) -> Mask:
     return drop_small(~drop_small(holes, min_pixels / 4), min_pixels)
 
 
-def tissue_detail(od: FloatArray, tissue: Mask, mpp: float, settings: TissueSettings) -> Mask:
+def tissue_detail(
+    od: Windowed, tissue: Mask, mpp: float, settings: TissueSettings, *, workers: int = 1
+) -> Mask:
     """Cut the clefts, lumina and ragged edges out of `tissue` that the overview is too coarse for.
 
     Parameters
     ----------
     od
-        Optical densities (h, w, 3), float32, at `mpp` um/px, some 2.
+        Optical densities (h, w, 3), float32, at `mpp` um/px, some 2: an array, or what gives its
+        windows one by one.
     tissue
         From `find_tissue`, at any coarser scale over the same area.
+    workers
+        Threads. The answer does not depend on it.
 
     Returns
     -------
@@ -59,8 +67,20 @@ def tissue_detail(od: FloatArray, tissue: Mask, mpp: float, settings: TissueSett
     """
     height, width = od.shape[:2]
     coarse = cv2.resize(tissue.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
-    dense = _density(od, max(_DETAIL_UM / mpp, 0.8)) >= _DETAIL_SHARE * settings.min_od
-    return ~drop_small(~(dense & (coarse > 0)), _MIN_CHINK_UM2 / mpp**2)
+    chink_px = _MIN_CHINK_UM2 / mpp**2
+    sigma_px = max(_DETAIL_UM / mpp, 0.8)
+    # A chink that reaches from a block's core to the end of the halo is no chink.
+    halo = int(np.ceil(chink_px + 5 * sigma_px)) + 1
+    found = np.zeros((height, width), np.bool_)
+
+    def cut(block: Block) -> None:
+        window, core = widened(block, halo, found.shape)
+        dense = _density(od[window], sigma_px) >= _DETAIL_SHARE * settings.min_od
+        whole = ~drop_small(~(dense & (coarse[window] > 0)), chink_px)
+        found[window_of(block)] = whole[core]
+
+    map_blocks(cut, plan_blocks((height, width), _BLOCK_PX, tissue), workers)
+    return found
 
 
 def _density(od: FloatArray, sigma_px: float) -> FloatArray:

@@ -20,6 +20,7 @@ from histoquant.errors import DarkFieldError
 FloatArray = npt.NDArray[np.float32]
 RgbArray = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
+_WHOLE = (slice(None), slice(None))
 Triple = tuple[float, float, float]
 Coefficients = tuple[Triple, ...]
 
@@ -140,7 +141,9 @@ def measure_white(overview: RgbArray, known: npt.NDArray[np.bool_] | None = None
     return WhiteLevel(values, float(grown.mean()), "glass", coefficients, percent)
 
 
-def white_field(white: WhiteLevel, shape: tuple[int, int]) -> FloatArray:
+def white_field(
+    white: WhiteLevel, shape: tuple[int, int], window: tuple[slice, slice] = _WHOLE
+) -> FloatArray:
     """Grey levels of unstained light everywhere on a picture of the whole slide.
 
     Parameters
@@ -149,14 +152,17 @@ def white_field(white: WhiteLevel, shape: tuple[int, int]) -> FloatArray:
         Of the slide; even light gives the same value everywhere.
     shape
         Rows and columns of the picture.
+    window
+        Rows and columns of the part that is wanted; all of it by default.
 
     Returns
     -------
-    float32 (h, w, 3).
+    float32 (h, w, 3), the size of the window.
     """
     if not white.field:
-        return np.broadcast_to(np.asarray(white.values, np.float32), (*shape, 3))
-    return _evaluate(np.asarray(white.field), shape)
+        rows, columns = (len(range(n)[part]) for n, part in zip(shape, window, strict=True))
+        return np.broadcast_to(np.asarray(white.values, np.float32), (rows, columns, 3))
+    return _evaluate(np.asarray(white.field), shape, window)
 
 
 def triple(values: npt.NDArray[np.floating]) -> Triple:
@@ -228,11 +234,16 @@ def _fit(mean: FloatArray, glass: Mask) -> npt.NDArray[np.float64]:
     return np.asarray(np.round(solution, 4), np.float64)
 
 
-def _evaluate(field: npt.NDArray[np.float64], shape: tuple[int, ...]) -> FloatArray:
-    y, x = _unit_axes(shape)
-    lit = np.zeros((*shape[:2], 3), np.float32)
+def _evaluate(
+    field: npt.NDArray[np.float64],
+    shape: tuple[int, ...],
+    window: tuple[slice, slice] = _WHOLE,
+) -> FloatArray:
+    y, x = (axis[part] for axis, part in zip(_unit_axes(shape), window, strict=True))
+    size = (len(y), len(x))
+    lit = np.zeros((*size, 3), np.float32)
     for term, coefficients in zip(_terms(y[:, None], x[None, :]), field, strict=True):
-        lit += (term * np.ones(shape[:2]))[..., None].astype(np.float32) * coefficients.astype(
+        lit += (term * np.ones(size))[..., None].astype(np.float32) * coefficients.astype(
             np.float32
         )
     return np.clip(lit, 1, 255)

@@ -18,14 +18,14 @@ import shapely
 from numpy.typing import NDArray
 
 from histoquant.blocks import Block, plan_blocks
-from histoquant.detection import nucleus_ids
+from histoquant.detection import nuclei_in_window, nucleus_ids
 from histoquant.errors import ResultError, SlideError
 from histoquant.export.kept import KeptSlide
 from histoquant.geojson import outlines
-from histoquant.nuclei import HALO_UM, MAX_EXTENT_UM, measure_nuclei, segment_nuclei
+from histoquant.nuclei import HALO_UM, MAX_EXTENT_UM
 from histoquant.settings import Settings, settings_from
 from histoquant.slides import Slide, open_slide
-from histoquant.stains import StainModel, optical_density, unmix
+from histoquant.stains import StainModel
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +100,10 @@ def nucleus_windows(kept: KeptSlide, slide: Slide) -> Iterator[Window]:
     if nuclei is None or nuclei.empty:
         return
     if not slide.is_colour:
-        raise SlideError(f"{slide.path}: outlines are found by colour, and this slide has none")
+        raise SlideError(
+            f"{slide.path}: nuclei are outlined again in bright-field slides only, so far; "
+            "without outlines this slide can be exported"
+        )
     settings, model = _settings(kept), _model(kept)
     numbers = {name: n for n, name in enumerate(nuclei["nucleus_id"].tolist(), start=1)}
     seen = np.zeros(len(numbers) + 1, np.bool_)
@@ -163,17 +166,9 @@ def _window(
     # A nucleus that reaches into the block has its own support around its centroid.
     margin = int(np.ceil((HALO_UM + MAX_EXTENT_UM) / mpp))
     top, left = block.y - margin, block.x - margin
-    rgb = slide.read(mpp, top, left, block.height + 2 * margin, block.width + 2 * margin)
-    od = np.minimum(optical_density(rgb, model.white), np.float32(settings.stains.max_od))
-    stains = unmix(od, model)
-    labels = segment_nuclei(stains, mpp, settings.nuclei, model.has_marker)
-    found = measure_nuclei(
-        labels, stains, mpp, settings.nuclei, od=od, max_od=settings.stains.max_od,
-        second_is_marker=model.has_marker,
-    )  # fmt: skip
-    y = ((found["top_px"] + top) + found["from_top_px"]) * mpp
-    x = ((found["left_px"] + left) + found["from_left_px"]) * mpp
-    names = nucleus_ids(pd.DataFrame({"y_um": y, "x_um": x}))
+    window = (top, left, block.height + 2 * margin, block.width + 2 * margin)
+    labels, found = nuclei_in_window(slide, model, settings, window)
+    names = nucleus_ids(pd.DataFrame({name: found[name] for name in ("y_um", "x_um")}))
     lookup = np.zeros(int(labels.max(initial=0)) + 1, np.uint32)
     lookup[found["label"].astype(np.intp)] = [numbers.get(name, 0) for name in names]
     return Window(block, margin, lookup[labels])

@@ -50,6 +50,7 @@ _NUCLEUS: Mapping[str, str] = {
     "saturated_fraction": "Nucleus: Saturated fraction",
     "pigment_score": "Nucleus: Pigment score",
 }
+_OD = "DAB OD"
 _BIN: Mapping[str, str] = {
     "peak_od": "DEJ: DAB OD peak",
     "integrated_od_um": "DEJ: DAB OD integrated µm",
@@ -125,7 +126,7 @@ def _nuclei(kept: KeptSlide, with_outlines: bool) -> Iterator[Feature]:
         metadata = {"compartment": str(row["compartment"]), "nucleus_id": row["nucleus_id"]}
         metadata |= {
             name: "true"
-            for name in ("pigment_suspected", "haze_suspected", "block_positive")
+            for name in ("pigment_suspected", "haze_suspected", "block_positive", "added")
             if row.get(name) is True
         }
         if row["excluded"] and row.get("exclusion_reason"):
@@ -151,6 +152,8 @@ def _nucleus_class(row: Mapping[Any, Any]) -> str:
 
 def _bins(kept: KeptSlide) -> Iterator[Feature]:
     """The junction in bins, each a piece of the line."""
+    unit = kept.record["provenance"].get("straightened", {}).get("unit", _OD)
+    names = {column: name.replace(_OD, str(unit)) for column, name in _BIN.items()}
     lines = _stretches(kept)
     for row in kept.junction.to_dict("records"):
         line = lines.get(int(row.get("stretch", 0)))
@@ -168,7 +171,7 @@ def _bins(kept: KeptSlide) -> Iterator[Feature]:
             name = "Ignore*"
             metadata["reason"] = str(row.get("exclusion_reason") or "not measured")
         yield _feature(
-            kept, f"bin {row['bin']}", geometry, name, _measurements(row, _BIN), metadata
+            kept, f"bin {row['bin']}", geometry, name, _measurements(row, names), metadata
         )
 
 

@@ -70,14 +70,20 @@ def _sheets(run: RunDirectory, rows: Sequence[Row]) -> Iterable[tuple[str, Seque
         if own:
             yield f"markers {marker}", (*tables.SAMPLE, *measured, tables.REASONS), own
     yield "ledger", tables.LEDGER, run.ledger().rows
-    for name, columns in (("sweep", tables.SAMPLE_SWEEP), *_more_tables()):
-        content = _read(run.path / f"{name}.csv")
+    for name, path, columns in _tables_on_disk(run.path):
+        content = _read(path)
         if content:
             yield name, columns, content
 
 
-def _more_tables() -> Iterable[tuple[str, Sequence[Column]]]:
-    yield "drift", tables.DRIFT
+def _tables_on_disk(directory: Path) -> Iterable[tuple[str, Path, Sequence[Column]]]:
+    """Sheet, file and columns of the tables that a results directory may hold."""
+    from histoquant.study.columns import TABLES
+
+    yield "sweep", directory / "sweep.csv", tables.SAMPLE_SWEEP
+    yield "drift", directory / "drift.csv", tables.DRIFT
+    for name, columns in TABLES.items():
+        yield f"study {Path(name).stem}", directory / "study" / name, columns
 
 
 def _read(path: Path) -> list[dict[str, str]]:

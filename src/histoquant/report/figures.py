@@ -28,6 +28,25 @@ HEADLINES: dict[Marker, tuple[str, ...]] = {
 }
 """The figures of a marker that are shown first."""
 
+PROVENANCE = (
+    "mpp",
+    "mpp_source",
+    "white_r",
+    "white_g",
+    "white_b",
+    "white_source",
+    "hematoxylin_vector",
+    "dab_vector",
+    "stain_source",
+    "positive_threshold_od",
+    "threshold_source",
+    "slide_sha256",
+    "settings_sha256",
+    "version",
+    "n_edits",
+)
+"""Columns that say where the figures of a slide come from."""
+
 MISSING = "–"
 
 

@@ -354,24 +354,19 @@ def _records(content: bytes, path: Path) -> Iterator[tuple[int, dict[str, Any] |
     lines = content.split(b"\n")
     complete = lines[-1] == b""
     lines = lines[:-1] if complete else lines
-    broken: tuple[int, int] | None = None
-    for number, line in enumerate(lines, 1):
-        record = _parse(line) if number < len(lines) or complete else None
-        if broken is not None and (record is None or record.get("after_damage") != broken[1]):
-            break
-        if record is None:
-            broken = number, len(line)
+    records = [_parse(line) for line in lines]
+    if lines and not complete:
+        records[-1] = None  # it may be whole, but nobody was told that it was saved
+    for number, (line, record) in enumerate(zip(lines, records, strict=True), 1):
+        following = records[number] if number < len(lines) else None
+        if following is not None and following.get("after_damage") == len(line):
             continue
-        broken = None
-        yield number, record, 0
-    if broken is None:
-        return
-    if broken[0] != len(lines):
-        raise ReviewError(
-            f"{path.name}, line {broken[0]} is damaged, and not by a crash: edits may be lost. "
-            "Put back a copy from before, or remove the line if you know what it was"
-        )
-    yield broken[0], None, broken[1]
+        if record is None and number < len(lines):
+            raise ReviewError(
+                f"{path.name}, line {number} is damaged, and not by a crash: edits may be lost. "
+                "Put back a copy from before, or remove the line if you know what it was"
+            )
+        yield number, record, len(line)
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from histoquant.errors import ReviewError
 from histoquant.junction import Junction, Stretch
-from histoquant.polyline import resample, smooth_steps
+from histoquant.polyline import resample, smooth_course
 from histoquant.settings import Settings
 
 Points = npt.NDArray[np.float64]
@@ -230,7 +230,7 @@ def _stretch(runs: Sequence[_Run | None], settings: Settings, exclusion: str) ->
     arc = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(points, axis=0).T))])
     at = np.linspace(0, arc[-1], len(even))
     flags = np.interp(at, arc, excluded.astype(float)) > 0
-    course = smooth_steps(even, settings.junction.chord_um / step)
+    course = smooth_course(even, settings.junction.chord_um / step)
     return Stretch(even, flags, course, exclusion)
 
 

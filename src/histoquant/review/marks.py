@@ -34,14 +34,13 @@ class Finder:
     def __init__(self, nuclei: pd.DataFrame) -> None:
         self.points_um = nuclei[["y_um", "x_um"]].to_numpy(np.float64)
         self._tree = cKDTree(self.points_um) if len(self.points_um) else None
-        self._known: dict[tuple[int, float], Rows] = {}
+        self._known: dict[Edit, Rows] = {}
 
-    def rows(self, number: int, points_um: Points, within_um: float) -> Rows:
+    def rows(self, edit: Edit, points_um: Points, within_um: float) -> Rows:
         """Row of the nucleus nearest to each point of an edit, -1 where there is none."""
-        key = number, within_um
-        if key not in self._known:
-            self._known[key] = self.nearest(points_um, within_um)
-        return self._known[key]
+        if edit not in self._known:
+            self._known[edit] = self.nearest(points_um, within_um)
+        return self._known[edit]
 
     def nearest(self, points_um: Points, within_um: float) -> Rows:
         """Row of the nucleus nearest to each point, -1 where none is within `within_um`."""
@@ -96,7 +95,7 @@ def marks_of(
     levels = np.maximum(np.searchsorted(settings.thresholds_od, dab_od, side="right"), 1)
     for number, edit in edits:
         if isinstance(edit, AddNucleus):
-            (row,) = finder.rows(number, np.asarray([edit.point_um]), SAME_UM)
+            (row,) = finder.rows(edit, np.asarray([edit.point_um]), SAME_UM)
             level = edit.intensity_class or 1 if edit.value == "positive" else 0
             if row >= 0:
                 said[row] = max(level, 0)
@@ -106,7 +105,7 @@ def marks_of(
             own.append(level)
         elif isinstance(edit, SetClass):
             points = np.asarray(edit.points_um, np.float64)
-            rows = finder.rows(number, points, MATCH_UM)
+            rows = finder.rows(edit, points, MATCH_UM)
             found = rows[rows >= 0]
             said[found] = _code(edit.value, edit.intensity_class, levels[found])
             missed = _mark_added(points[rows < 0], edit, added, classes, own)

@@ -61,9 +61,7 @@ def open_slide(
     ScaleError
         When its scale is missing, absurd or unequal in x and y.
     """
-    slide = Slide(
-        path, mpp=mpp, require_scale=require_scale, on_damage=on_damage, nuclear=nuclear
-    )
+    slide = Slide(path, mpp=mpp, require_scale=require_scale, on_damage=on_damage, nuclear=nuclear)
     slide._open()
     return slide
 

@@ -83,10 +83,13 @@ def cohens_kappa(
         return Interval(reason="no item was judged by both")
     if _expected_certain(table):
         return Interval(n=n, reason="both raters used one and the same class throughout")
-    found = kappa_of(table, wt=weights)
+    with np.errstate(invalid="ignore"):  # a variance of 0 may come out a rounding below it
+        found = kappa_of(table, wt=weights)
     low, high = float(found.kappa_low), float(found.kappa_upp)
     if not found.std_kappa > 0:
-        why = "the raters never differ in this sample: no spread to take an interval from"
+        never = "the raters never differ in this sample"
+        constant = "one rater used one class throughout"
+        why = f"{never if found.kappa == 1 else constant}: no spread to take an interval from"
         return Interval(float(found.kappa), n=n, reason=why)
     return Interval(float(found.kappa), max(low, -1.0), min(high, 1.0), n)
 

@@ -46,6 +46,8 @@ class Material:
         Rows of ``ledger.csv``; None where there is none.
     sections
         The slides behind the samples; none where there is no ledger.
+    automatic
+        The marker table as it was before any review; None where nothing was reviewed.
     """
 
     design: Design
@@ -53,6 +55,7 @@ class Material:
     plan: Plan
     ledger: Sequence[Mapping[str, str]] | None
     sections: Sequence[Section]
+    automatic: pd.DataFrame | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +145,7 @@ def analyse(material: Material, outcome: Outcome, *, lead: bool) -> Analysed:
     adequacy, lines = _adequacy(material, outcome, pairs)
     return replace(
         found,
-        sensitivity=tuple(sensitivity_lines(study, outcome, material.sections)),
+        sensitivity=tuple(sensitivity_lines(study, outcome, material.sections, material.automatic)),
         more=tuple(_more(material, outcome, pairs)),
         adequacy=adequacy,
         adequacy_lines=lines,

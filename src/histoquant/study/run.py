@@ -187,12 +187,14 @@ def _locked(plan: Plan, plan_path: Path | str | None, *, seen: bool) -> Lock | N
 
 def _material(run: RunDirectory, design: Design, markers: pd.DataFrame, plan: Plan) -> Material:
     there = run.ledger_path.exists()
+    before = run.path / "markers_automatic.csv"
     return Material(
         design=design,
         markers=markers,
         plan=plan,
         ledger=run.ledger().rows if there else None,
         sections=read_sections(run.path) if there else [],
+        automatic=read_markers(before) if before.exists() else None,
     )
 
 

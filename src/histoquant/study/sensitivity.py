@@ -158,9 +158,11 @@ def by_edits(study: Study, outcome: Outcome, automatic: pd.DataFrame | None = No
     as_is = study.line(EDITS, "with edits", study.pairs(outcome))
     if "n_edits" not in rows:
         return [replace(as_is, level="as measured", note="the table does not say what was edited")]
-    if edited.empty:
+    rejected = 0 if automatic is None else _lost(automatic, rows, outcome)
+    if edited.empty and not rejected:
         return [replace(as_is, level="as measured", note="no sample has a reviewer's edits")]
     n = f"{len(edited)} of {len(rows)} samples have edits"
+    n += f", {rejected} were rejected" if rejected else ""
     unseen = study.markers.drop(index=edited.index)
     lines = [replace(as_is, note="; ".join(filter(None, [n, as_is.note])))]
     if automatic is None:
@@ -170,6 +172,13 @@ def by_edits(study: Study, outcome: Outcome, automatic: pd.DataFrame | None = No
         lines.append(study.line(EDITS, "without edits", study.pairs(outcome, automatic)))
     left_out = "edited samples left out, with their partners"
     return [*lines, study.line(EDITS, "unedited samples", study.pairs(outcome, unseen), left_out)]
+
+
+def _lost(automatic: pd.DataFrame, rows: pd.DataFrame, outcome: Outcome) -> int:
+    """Samples of the automatic table that a reviewer left none of."""
+    before = automatic[automatic["marker"] == outcome.marker]
+    keys = ["person", "site", "visit"]
+    return len(before[~before[keys].agg(tuple, axis=1).isin(set(rows[keys].agg(tuple, axis=1)))])
 
 
 def by_batch(study: Study, outcome: Outcome, sections: Iterable[Section]) -> list[Line]:

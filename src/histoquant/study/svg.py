@@ -171,9 +171,18 @@ class Drawing:
         self._add("rect", x=corner[0], y=corner[1], width=size[0], height=size[1], rx=5,
                   fill=fill, stroke=colour, stroke_width=width)  # fmt: skip
 
-    def dot(self, at: Point, radius: float = 3.5, fill: str = INK, ring: str = "none") -> None:
-        """A disc."""
-        self._add("circle", cx=at[0], cy=at[1], r=radius, fill=fill, stroke=ring, stroke_width=1.4)
+    def dot(
+        self, at: Point, radius: float = 3.5, fill: str = INK, ring: str = "none", hint: str = ""
+    ) -> None:
+        """A disc; `hint` shows under the pointer."""
+        note = f"<title>{_escaped(hint)}</title>" if hint else ""
+        self._add("circle", note, cx=at[0], cy=at[1], r=radius, fill=fill, stroke=ring,
+                  stroke_width=1.4)  # fmt: skip
+
+    def image(self, corner: Point, size: Point, uri: str) -> None:
+        """A picture from a data URI, stretched to `size`."""
+        self._add("image", x=corner[0], y=corner[1], width=size[0], height=size[1], href=uri,
+                  preserveAspectRatio="none")  # fmt: skip
 
     def diamond(self, at: Point, half: float = 6, fill: str = INK) -> None:
         """A filled diamond."""

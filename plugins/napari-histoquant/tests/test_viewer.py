@@ -1,0 +1,288 @@
+"""A real viewer on a real canvas: what is seen, and what keys and buttons do."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from qtpy.QtWidgets import QApplication, QLabel, QLineEdit, QWidget
+
+from napari_histoquant._quantify_widget import QuantifyWidget
+from napari_histoquant._review_widget import KEYS, ReviewWidget
+
+Viewers = Callable[..., Any]
+
+
+@pytest.fixture
+def viewer(make_napari_viewer: Viewers) -> Any:
+    """A shown viewer with our plugin."""
+    return make_napari_viewer(show=True)
+
+
+@pytest.fixture
+def review(viewer: Any, results: Path):  # noqa: ANN201
+    widget = ReviewWidget(viewer)
+    viewer.window.add_dock_widget(widget, name="Review")
+    assert widget.begin(results, "anna", blind=False)
+    _open(widget, "p16")
+    yield widget
+    widget.close()
+
+
+def _open(widget: ReviewWidget, marker: str) -> None:
+    assert widget.desk is not None
+    widget.open(next(i.name for i in widget.desk.session.worklist() if i.marker == marker))
+    _settle()
+
+
+def _settle() -> None:
+    for _ in range(4):
+        QApplication.processEvents()
+        time.sleep(0.02)
+
+
+def _canvas(viewer: Any) -> np.ndarray:
+    _settle()
+    return viewer.screenshot(canvas_only=True, flash=False)[..., :3].astype(int)
+
+
+def _near(picture: np.ndarray, colour: tuple[int, int, int], within: int = 40) -> int:
+    return int((np.abs(picture - np.array(colour)) <= within).all(axis=-1).sum())
+
+
+def _press(widget: ReviewWidget, key: str, at: np.ndarray | None = None) -> None:
+    """Press a key as napari does: through the keymap of the layer at hand, then the viewer's."""
+    viewer = widget.viewer
+    if at is not None:
+        viewer.cursor.position = tuple(float(v) for v in at)
+    handler = viewer.window._qt_viewer.canvas._key_map_handler  # noqa: SLF001
+    handler.press_key(key)
+    _settle()
+
+
+def test_a_slide_opens_where_it_lies(viewer: Any, drawn: dict[str, Path]) -> None:
+    (layer,) = viewer.open(drawn["p16"], plugin="napari-histoquant")
+    assert layer.multiscale
+    np.testing.assert_allclose(layer.extent.world[0], 0.25, atol=0.3)
+    np.testing.assert_allclose(layer.extent.world[1], [500, 700], rtol=0.01)
+    assert [str(unit) for unit in layer.units] == ["micrometer"] * 2
+    picture = _canvas(viewer)
+    assert _near(picture, (240, 240, 240), 20) > 10_000  # glass
+    assert (picture.min(axis=-1) < 150).sum() > 500  # stained tissue
+
+
+def test_results_open_over_the_slide(viewer: Any, measured: Path) -> None:
+    place = next(p for p in (measured / "slides").iterdir() if "col7" in p.name)
+    layers = viewer.open(place, plugin="napari-histoquant")
+    assert [layer.name for layer in layers] == ["Slide", "Compartments", "Junction", "Collagen VII"]
+    picture = _canvas(viewer)
+    assert _near(picture, (86, 180, 233)) > 100  # collagen VII found
+    assert _near(picture, (0, 0, 0)) > 100  # the junction
+
+
+def test_samples_open_from_the_menu(viewer: Any) -> None:
+    (layer,) = viewer.open_sample("napari-histoquant", "p16")
+    assert layer.rgb
+    assert _near(_canvas(viewer), (240, 240, 240), 25) > 10_000
+
+
+def test_quantify_measures_the_open_slide(
+    viewer: Any, drawn: dict[str, Path], tmp_path: Path
+) -> None:
+    viewer.open(drawn["col7"], plugin="napari-histoquant")
+    _, widget = viewer.window.add_plugin_dock_widget("napari-histoquant", "Quantify")
+    assert isinstance(widget, QuantifyWidget)
+    widget.marker.setCurrentText("col7")
+    widget.out.setText(str(tmp_path / "out"))
+    widget.inputs["collagen7", "bin_um"].setText("20")
+    assert "--set collagen7.bin_um=20" in widget.command.toPlainText()
+    widget.start()
+    assert widget.cancel_button.isEnabled()
+    deadline = time.monotonic() + 90
+    while widget.job is not None and widget.job.state == "running":
+        assert time.monotonic() < deadline
+        _settle()
+    assert widget.job is not None
+    assert widget.job.state == "done", widget.status.text()
+    assert {"Junction", "Collagen VII"} <= {layer.name for layer in viewer.layers}
+
+
+def test_quantify_says_what_is_wrong(viewer: Any, drawn: dict[str, Path]) -> None:
+    _, widget = viewer.window.add_plugin_dock_widget("napari-histoquant", "Quantify")
+    widget.start()
+    assert "Open a slide" in widget.status.text()
+    viewer.open(drawn["p16"], plugin="napari-histoquant")
+    widget.inputs["nuclei", "mpp"].setText("9")
+    widget.start()
+    assert "nuclei.mpp" in widget.status.text()
+
+
+def test_keys_make_edits(review: ReviewWidget) -> None:
+    desk = review.desk
+    assert desk is not None
+    assert desk.review is not None
+    assert desk.review.nuclei is not None
+    table = desk.review.nuclei
+    row = int(np.flatnonzero(~table["positive"].fillna(False) & ~table["excluded"])[3])
+    point = desk.review.points_um[row]
+    _press(review, "P", point)
+    assert desk.review.numbers()["n_positive"].delta == 1
+    assert "change" in review.numbers.horizontalHeaderItem(3).text()
+    assert review.numbers.item(1, 3).text() == "+1"
+    _press(review, "X", point)
+    assert desk.review.numbers()["n_nuclei"].delta == -1
+    _press(review, "Control-Z")
+    _press(review, "Control-Z")
+    assert desk.review.numbers().changed == ()
+    _press(review, "Control-Shift-Z")
+    assert desk.review.numbers()["n_positive"].delta == 1
+    _press(review, "A", point + 30)
+    assert desk.review.numbers()["n_positive"].delta == 2
+
+
+def test_keys_work_whatever_layer_is_at_hand(review: ReviewWidget) -> None:
+    desk = review.desk
+    assert desk is not None
+    assert desk.review is not None
+    for number, layer in enumerate(desk.layers.values()):
+        review.viewer.layers.selection.active = layer
+        _press(review, "N", desk.review.points_um[number])
+        assert len(desk.review.history) == number + 1, layer.name
+
+
+def test_an_edit_is_seen_on_the_canvas(review: ReviewWidget) -> None:
+    desk = review.desk
+    assert desk is not None
+    assert desk.review is not None
+    assert desk.review.nuclei is not None
+    table = desk.review.nuclei
+    row = int(np.flatnonzero((table["intensity_class"] == 0) & ~table["excluded"])[3])
+    camera = review.viewer.scene.camera
+    camera.zoom = 12
+    camera.center = (0.0, *desk.review.points_um[row])
+    _press(review, "H")
+    _press(review, "H")
+    before = _near(_canvas(review.viewer), (230, 159, 0))
+    _press(review, "P", desk.review.points_um[row])
+    assert _near(_canvas(review.viewer), (230, 159, 0)) > before + 100
+
+
+def test_the_queue_centres_on_a_marked_nucleus(review: ReviewWidget) -> None:
+    _press(review, "Q")
+    picture = _canvas(review.viewer)
+    height, width = picture.shape[:2]
+    middle = picture[height // 4 : -height // 4, width // 4 : -width // 4]
+    assert _near(middle, (240, 0, 255)) > 100
+    _press(review, "Escape")
+    assert _near(_canvas(review.viewer), (240, 0, 255)) == 0
+
+
+def test_tools_and_pages_by_key(review: ReviewWidget) -> None:
+    desk = review.desk
+    assert desk is not None
+    assert desk.review is not None
+    for key, tool in (("E", "exclude"), ("J", "redraw"), ("Shift-P", "positive")):
+        _press(review, key)
+        assert desk.tool == tool
+        assert review.tools[tool].isChecked()  # type: ignore[index]
+    _press(review, "Escape")
+    assert desk.tool == "look"
+    name = desk.review.name
+    _press(review, "PageUp")
+    _press(review, "PageDown")
+    seen = {name, desk.review.name}
+    _press(review, "PageUp")
+    assert seen | {desk.review.name} == {i.name for i in desk.session.worklist()}
+
+
+def test_the_strip_follows_the_cursor(review: ReviewWidget) -> None:
+    desk = review.desk
+    assert desk is not None
+    assert desk.review is not None
+    assert desk.straightener is not None
+    line = desk.review.junction.stretches[0]
+    review.strip.follow(desk.straightener, tuple(line.points_um[50]))
+    review.strip.settle()
+    assert review.strip.strip is not None
+    assert review.strip.strip.arc_um[review.strip.strip.centre] == pytest.approx(
+        line.arc_um[50], abs=1
+    )
+
+
+def test_reject_needs_a_reason(review: ReviewWidget) -> None:
+    desk = review.desk
+    assert desk is not None
+    assert desk.review is not None
+    review.reject()
+    assert "words are needed" in review.message.text()
+    review.words.setText("torn")
+    review.reject()
+    assert (desk.review.verdict, desk.review.verdict_reason) == ("rejected", "torn")
+    assert "✗" in {review.worklist.item(r, 0).text() for r in range(review.worklist.rowCount())}
+
+
+def test_closing_loses_nothing(viewer: Any, results: Path) -> None:
+    first = ReviewWidget(viewer)
+    assert first.begin(results, "anna", blind=False)
+    _open(first, "p16")
+    assert first.desk is not None
+    assert first.desk.review is not None
+    _press(first, "N", first.desk.review.points_um[0])
+    first.close()
+    assert list(viewer.layers) == []
+    assert not set(KEYS) & {str(key) for key in viewer.keymap}
+    again = ReviewWidget(viewer)
+    assert again.begin(results, "anna", blind=False)
+    _open(again, "p16")
+    assert again.desk is not None
+    assert again.desk.review is not None
+    assert len(again.desk.review.history) == 1
+    again.close()
+
+
+def test_a_review_that_cannot_begin_says_why(viewer: Any, tmp_path: Path) -> None:
+    widget = ReviewWidget(viewer)
+    assert not widget.begin(tmp_path, "anna", blind=False)
+    assert "no results directory" in widget.start_message.text()
+    widget.close()
+
+
+def test_blinded_nothing_on_the_screen_tells_the_slide(viewer: Any, results: Path) -> None:
+    from napari_histoquant.launch import add_review
+
+    widget = add_review(viewer, results, "anna", blind=True)
+    assert widget.desk is not None
+    seen: list[str] = []
+    for item in widget.desk.session.worklist():
+        widget.open(item.name)
+        _press(widget, "P", np.array([200.0, 300.0]))
+        seen += _texts(viewer.window._qt_window)  # noqa: SLF001
+        seen += [
+            viewer.title,
+            viewer.status if isinstance(viewer.status, str) else str(viewer.status),
+        ]
+        seen += [f"{layer.name} {layer.source} {layer.metadata}" for layer in viewer.layers]
+    text = " ".join(seen)
+    for secret in ("SECRET", "rapamycin", str(results), "ome.tif"):
+        assert secret not in text
+    assert len(seen) > 50
+    widget.close()
+
+
+def _texts(window: QWidget) -> list[str]:
+    """Every text and tip of a window and what is in it."""
+    found = [window.windowTitle()]
+    for widget in window.findChildren(QWidget):
+        found += [widget.toolTip(), widget.windowTitle()]
+        if isinstance(widget, QLabel | QLineEdit):
+            found.append(widget.text())
+        if hasattr(widget, "rowCount") and hasattr(widget, "item"):
+            for row in range(widget.rowCount()):
+                for column in range(widget.columnCount()):
+                    if (cell := widget.item(row, column)) is not None:
+                        found += [cell.text(), cell.toolTip()]
+    return [text for text in found if text]

@@ -1,0 +1,241 @@
+"""The border between epithelium and what is around it, decided on fine scales, window by window.
+
+The coarse answer is safe but blurred. Near its border the counterstain is looked at again, on
+fine scales, by a discriminant that is trained close by, with evidence that is capped so that no
+nucleus outweighs others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+
+from histoquant.blocks import Block, map_blocks, plan_blocks
+from histoquant.epithelium import discriminate, drop_specks, score, smooth_within
+from histoquant.evidence import Evidence, Reading, histograms, quantile
+from histoquant.settings import AnatomySettings
+from histoquant.tissue import closed, distance_um, opened
+from histoquant.windowed import FloatArray, Window, widened, window_of
+
+Floats = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+Scores = npt.NDArray[np.int8]
+
+FULL = 127
+"""Score of what is surely epithelium; its negative is surely not."""
+
+# Scales (um), half width of the zone decided again, distance left out of training.
+_ROUNDS = (((2.0, 4.0), 30.0, 6.0), ((2.0,), 20.0, 4.0))
+_TRAINING_REACH_UM = 45.0
+_UPPER_REACH_UM = 25.0  # towards corneum: the flat, pale upper layers only
+_UPPER_MARGIN = 0.5  # corneum may be thin
+_UPPER_CAP = 0.8  # quantile of them: there nuclei lie apart, and cytoplasm decides
+_EVIDENCE_GAIN = 1.5  # full evidence a bit short of the class means, nothing beyond it
+_SPUR_UM = 8.0
+_BLEND_UM = 2.5  # evidence within it is pooled: under half a nucleus, so ridges keep their shape
+_BLOCK_PX = 256
+_HALO_UM = 64.0  # what a pixel depends on: 30 (zone), 10 (blend) and 16 (spurs); 45 in training
+
+Sums = tuple[int, Floats, Floats]
+Rule = tuple[Floats, float]
+
+
+@dataclass(frozen=True)
+class _Front:
+    """One kind of surroundings. The border with it is decided by a rule of its own.
+
+    `mask` is where it lay at first: what is nearer to it than to the other kinds is its own.
+    The rule is trained on epithelium as far as `reach_um` from it, and on itself from `margin`
+    times a round's margin on.
+    """
+
+    mask: Mask
+    cap_od: float
+    reach_um: float
+    margin: float
+
+
+@dataclass(frozen=True)
+class _Round:
+    """What one round starts from."""
+
+    evidence: Evidence
+    epithelium: Mask
+    around: Mask
+    fronts: Sequence[_Front]
+    mpp: float
+    scales_um: tuple[float, ...]
+    zone_um: float
+    margin_um: float
+
+    def blocks(self) -> list[Block]:
+        """Blocks in which epithelium meets what is around it."""
+        return [b for b in plan_blocks(self.epithelium.shape, _BLOCK_PX) if self._has_border(b)]
+
+    def _has_border(self, block: Block) -> bool:
+        window, _ = self.widened(block)
+        return bool(self.epithelium[window].any() and self.around[window].any())
+
+    def widened(self, block: Block) -> tuple[Window, Window]:
+        return widened(block, int(np.ceil(_HALO_UM / self.mpp)), self.epithelium.shape)
+
+    def features(self, reading: Reading, cap_od: float) -> list[FloatArray]:
+        stain = self.evidence.capped(reading)[self.evidence.placing]
+        stain = np.minimum(stain, np.float32(cap_od))
+        return [smooth_within(stain, reading.legible, s / self.mpp) for s in self.scales_um]
+
+    def nearest_front(self, window: Window) -> npt.NDArray[np.intp]:
+        """Which front each pixel is nearest to."""
+        away = [distance_um(front.mask[window], self.mpp) for front in self.fronts]
+        return np.asarray(np.argmin(np.stack(away), axis=0))
+
+
+def sharpen(
+    evidence: Evidence,
+    epithelium: Mask,
+    below: Mask,
+    above: Mask,
+    mpp: float,
+    settings: AnatomySettings,
+    boxes: Sequence[Block],
+    workers: int = 1,
+) -> tuple[Mask, Scores]:
+    """Decide the border between epithelium and what is around it again.
+
+    Parameters
+    ----------
+    epithelium, below, above
+        bool (h, w), fine: epithelium, dermis and stratum corneum; what is none of them (debris,
+        adnexa) stays so.
+    boxes
+        Disjoint, around all tissue.
+    workers
+        Threads. The answer does not depend on it.
+
+    Returns
+    -------
+    epithelium
+        bool (h, w).
+    score
+        int8 (h, w), above 0 in epithelium; its zero line is the border with sub-pixel accuracy.
+    """
+    edges, around = _certain(epithelium), below | above
+    cap_od = evidence.caps[evidence.placing]
+    fronts = [_Front(below, cap_od, _TRAINING_REACH_UM, 1.0)]
+    for scales, zone_um, margin_um in _ROUNDS:
+        step = _Round(evidence, epithelium, around, fronts, mpp, scales, zone_um, margin_um)
+        blocks = step.blocks()
+        if len(fronts) == 1:
+            cap_od = _cap_above(step, above, blocks, workers)
+            fronts.append(_Front(above, cap_od, _UPPER_REACH_UM, _UPPER_MARGIN))
+        sums = map_blocks(partial(_train, step), blocks, workers)
+        rules = _rules(sums, len(fronts))
+        if not rules:
+            break
+        decided = map_blocks(partial(_decide, step, rules), blocks, workers)
+        sharp, edges = epithelium.copy(), _certain(epithelium)
+        for block, (inside, values) in zip(blocks, decided, strict=True):
+            sharp[window_of(block)], edges[window_of(block)] = inside, values
+        both = epithelium | around
+        for box in boxes:
+            window = window_of(box)
+            sharp[window] = drop_specks(sharp[window], mpp, settings) & both[window]
+        epithelium, around = sharp, both & ~sharp
+    return epithelium, edges
+
+
+def _certain(epithelium: Mask) -> Scores:
+    return np.where(epithelium, np.int8(FULL), np.int8(-FULL))
+
+
+def _cap_above(step: _Round, above: Mask, blocks: Sequence[Block], workers: int) -> float:
+    """OD above which the stain of the upper epidermis says no more."""
+
+    def count(block: Block) -> npt.NDArray[np.int64]:
+        window, core = step.widened(block)
+        near = step.epithelium[window] & (distance_um(above[window], step.mpp) < _UPPER_REACH_UM)
+        reading = step.evidence.read(window)
+        stain = reading.stains[step.evidence.placing]
+        levels: npt.NDArray[np.int64] = histograms([stain[core]], (near & reading.legible)[core])[0]
+        return levels
+
+    counts = map_blocks(count, blocks, workers)
+    return quantile(np.sum(counts, axis=0), _UPPER_CAP) if counts else np.inf
+
+
+def _train(step: _Round, block: Block) -> list[tuple[Sums, Sums]]:
+    """Count, sum and sum of products of the features in the core of a block.
+
+    Of each front, for epithelium and for what is around it.
+    """
+    window, core = step.widened(block)
+    epithelium, around = step.epithelium[window], step.around[window]
+    reading, nearest = step.evidence.read(window), step.nearest_front(window)
+    to_around, to_epithelium = distance_um(around, step.mpp), distance_um(epithelium, step.mpp)
+    result = []
+    for number, front in enumerate(step.fronts):
+        layers = step.features(reading, front.cap_od)
+        both = []
+        for own, away, least, most in (
+            (epithelium, to_around, step.margin_um, front.reach_um),
+            (around, to_epithelium, step.margin_um * front.margin, _TRAINING_REACH_UM),
+        ):
+            chosen = own & (nearest == number) & (away > least) & (away < most)
+            rows = np.stack([layer[core][chosen[core]] for layer in layers]).astype(np.float64)
+            both.append((rows.shape[1], rows.sum(axis=1), rows @ rows.T))
+        result.append((both[0], both[1]))
+    return result
+
+
+def _rules(sums: Sequence[Sequence[tuple[Sums, Sums]]], fronts: int) -> list[Rule]:
+    """The rule of each front, of one too small that of the first; empty when that is too."""
+    rules: list[Rule] = []
+    for number in range(fronts):
+        inner, outer = (_moments([part[number][side] for part in sums]) for side in (0, 1))
+        if inner is not None and outer is not None:
+            rules.append(discriminate(inner, outer)[:2])
+        elif rules:
+            rules.append(rules[0])
+        else:
+            break
+    return rules
+
+
+def _moments(sums: Sequence[Sums]) -> tuple[Floats, Floats] | None:
+    """Mean and covariance from sums; None of too few pixels."""
+    count = sum(part[0] for part in sums)
+    if count < 100:
+        return None
+    mean = sum((part[1] for part in sums), np.zeros_like(sums[0][1])) / count
+    square = sum((part[2] for part in sums), np.zeros_like(sums[0][2])) / count
+    return mean, square - np.outer(mean, mean)
+
+
+def _decide(step: _Round, rules: Sequence[Rule], block: Block) -> tuple[Mask, Scores]:
+    window, core = step.widened(block)
+    epithelium, around = step.epithelium[window], step.around[window]
+    tissue = step.evidence.tissue[window]
+    either = epithelium | around
+    zone = either & (distance_um(around, step.mpp) < step.zone_um)
+    zone &= distance_um(epithelium, step.mpp) < step.zone_um
+    values = np.where(epithelium, np.float32(1), np.float32(-1))
+    reading, nearest = step.evidence.read(window), step.nearest_front(window)
+    for number, rule in enumerate(rules):
+        found = score(step.features(reading, step.fronts[number].cap_od), *rule)
+        here = zone & (nearest == number)
+        values[here] = np.clip(_EVIDENCE_GAIN * found[here], -1, 1)
+    blended = smooth_within(values, tissue, _BLEND_UM / step.mpp)
+    inside = _even((blended > 0) & either, tissue, step.mpp) & either
+    whole = np.rint(np.where(tissue, blended, -1) * FULL).astype(np.int8)
+    return inside[core], whole[core]
+
+
+def _even(mask: Mask, tissue: Mask, mpp: float) -> Mask:
+    """`mask` without spurs and notches no wider than a cell: nuclei beside the border, gaps."""
+    # Glass counts as epithelium here, or the sharp corners at cut edges would be rounded off.
+    smooth = opened(mask | ~tissue, _SPUR_UM / 2, mpp) & tissue
+    return closed(smooth, _SPUR_UM / 2, mpp)

@@ -1,0 +1,237 @@
+"""What the stains say about epithelium, read window by window or averaged to a coarse scale."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from histoquant.blocks import Block, map_blocks, plan_blocks
+from histoquant.windowed import FloatArray, Window, Windowed, window_of
+
+Mask = npt.NDArray[np.bool_]
+Counts = npt.NDArray[np.int64]
+SecondStain = Literal["marker", "nuclear_marker", "counterstain", "nuclei"]
+
+_BACKGROUND_DAB_OD = 0.1
+_BACKGROUND_SHARE = 0.25  # of the tissue: the marker's background lies at this quantile
+_HIDING_OD, _MOST_HIDING_OD = 0.12, 0.30  # above background a marker hides the counterstain
+_MIN_LEGIBLE = 0.7  # of the tissue; a stain on whole compartments hides no detail within them
+_CAP_QUANTILE = 0.95  # of the stain in the tissue
+_LEAST_OD, _MOST_OD, _LEVELS = -0.1, 4.0, 4100
+_MARKER_STEP_OD, _MARKER_STEPS = 0.01, 64
+_BLOCK_PX = 1024
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The evidence in one window.
+
+    Attributes
+    ----------
+    stains
+        Signed OD (h, w) of what tells epithelium from dermis, hematoxylin first.
+    tissue, legible
+        bool (h, w): tissue, and tissue in which the counterstain can be read. Where a strong
+        marker hides it pixels take no side, so that a line of collagen VII does not move the
+        border it lies on.
+    """
+
+    stains: list[FloatArray]
+    tissue: Mask
+    legible: Mask
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """Where to read the evidence, and how far to trust it.
+
+    Attributes
+    ----------
+    picture
+        Stains (h, w, 3): hematoxylin, second stain, residual.
+    tissue
+        bool (h, w), fine: clefts and glass are False.
+    second
+        What the second stain is used for, as in `find_compartments`.
+    caps
+        OD above which a stain says no more: the darkest nuclei and keratin must not set the
+        scale.
+    hiding_od
+        OD from which on a marker hides the counterstain.
+    """
+
+    picture: Windowed
+    tissue: Mask
+    second: SecondStain
+    caps: tuple[float, ...]
+    hiding_od: float = np.inf
+
+    @property
+    def placing(self) -> int:
+        """Which of the stains places the border: the last of a nuclear stain, else the first."""
+        return -1 if self.second == "nuclei" else 0
+
+    def read(self, window: Window) -> Reading:
+        """Stains, tissue and what is legible of it in a window."""
+        return _read(self.picture, self.tissue, self.second, self.hiding_od, window)
+
+    def capped(self, reading: Reading) -> list[FloatArray]:
+        """The stains of a reading without their extremes."""
+        return [
+            np.clip(stain, np.float32(_LEAST_OD), np.float32(cap))
+            for stain, cap in zip(reading.stains, self.caps, strict=True)
+        ]
+
+
+@dataclass(frozen=True, eq=False)
+class Coarse:
+    """The evidence in one box, averaged to a coarse scale.
+
+    Attributes
+    ----------
+    box
+        Where it lies on the fine picture.
+    mpp
+        Of the coarse pixels, in um.
+    tissue
+        bool (h, w): pixels at least half of which is tissue.
+    legible
+        float32 (h, w): share of each pixel that can be read, 0 to 1.
+    hematoxylin
+        float32 (h, w): mean OD over the tissue of each pixel, uncapped.
+    capped
+        Of each stain, float32 (h, w): mean over what is legible of each pixel, capped.
+    """
+
+    box: Block
+    mpp: float
+    tissue: Mask
+    legible: FloatArray
+    hematoxylin: FloatArray
+    capped: list[FloatArray]
+
+
+def weigh(
+    picture: Windowed, tissue: Mask, second: SecondStain, boxes: Sequence[Block], workers: int
+) -> Evidence:
+    """Look over the tissue in `boxes`: what is legible of it, and how dense its stains get.
+
+    A marker that is strong over much of the tissue is no line along the border. It stains whole
+    compartments, as keratins do epidermis, and is evidence like the counterstain it hides.
+    """
+    blocks = [b for box in boxes for b in _blocks_of(box)]
+    if second != "marker":
+        counts = map_blocks(partial(_count, picture, tissue, second), blocks, workers)
+        caps = [quantile(levels, _CAP_QUANTILE) for levels in np.sum(counts, axis=0)]
+        return Evidence(picture, tissue, second, tuple(caps))
+    joint = np.sum(map_blocks(partial(_count_jointly, picture, tissue), blocks, workers), axis=0)
+    hiding = _hiding_step(joint.sum(axis=1))
+    clear = joint[:hiding].sum(axis=0)
+    if clear.sum() < _MIN_LEGIBLE * joint.sum():
+        return weigh(picture, tissue, "nuclear_marker", boxes, workers)
+    return Evidence(
+        picture, tissue, second, (quantile(clear, _CAP_QUANTILE),), hiding * _MARKER_STEP_OD
+    )
+
+
+def _count(picture: Windowed, tissue: Mask, second: SecondStain, block: Block) -> Counts:
+    reading = _read(picture, tissue, second, np.inf, window_of(block))
+    return histograms(reading.stains, reading.tissue)
+
+
+def _count_jointly(picture: Windowed, tissue: Mask, block: Block) -> Counts:
+    """Histograms of the counterstain, one for each step of the marker."""
+    window = window_of(block)
+    pixels, here = picture[window], tissue[window]
+    steps = np.clip(pixels[..., 1][here] / _MARKER_STEP_OD, 0, _MARKER_STEPS - 1).astype(np.int64)
+    joint = np.bincount(steps * _LEVELS + _levels(pixels[..., 0][here]),
+                        minlength=_MARKER_STEPS * _LEVELS)  # fmt: skip
+    return np.asarray(joint.reshape(_MARKER_STEPS, _LEVELS), np.int64)
+
+
+def _hiding_step(counts: Counts) -> int:
+    """The step of the marker's histogram from which on it hides the counterstain."""
+    below = np.cumsum(counts) / max(counts.sum(), 1)
+    background = float(np.searchsorted(below, _BACKGROUND_SHARE)) * _MARKER_STEP_OD
+    return round(min(background + _HIDING_OD, _MOST_HIDING_OD) / _MARKER_STEP_OD)
+
+
+def average(evidence: Evidence, box: Block, factor: int, mpp: float, workers: int) -> Coarse:
+    """Average the evidence in a box over `factor` x `factor` pixels of `mpp` um."""
+    rows, columns = -(-box.height // factor), -(-box.width // factor)
+    layers = 3 + len(evidence.caps)
+    totals = [np.zeros((rows, columns), np.float32) for _ in range(layers)]
+
+    def fill(block: Block) -> None:
+        reading = evidence.read(window_of(block))
+        tissue, legible = reading.tissue.astype(np.float32), reading.legible.astype(np.float32)
+        parts = [tissue, legible, reading.stains[0] * tissue]
+        parts += [stain * legible for stain in evidence.capped(reading)]
+        top, left = (block.y - box.y) // factor, (block.x - box.x) // factor
+        for total, part in zip(totals, parts, strict=True):
+            small = _block_mean(part, factor)
+            total[top : top + small.shape[0], left : left + small.shape[1]] = small
+
+    map_blocks(fill, _blocks_of(box), workers)
+    tissue, legible, hematoxylin, *capped = totals
+    hematoxylin /= np.maximum(tissue, 1e-6)
+    for stain in capped:
+        stain /= np.maximum(legible, 1e-6)
+    return Coarse(box, mpp * factor, tissue >= 0.5, legible, hematoxylin, capped)
+
+
+def _read(
+    picture: Windowed, tissue: Mask, second: SecondStain, hiding_od: float, window: Window
+) -> Reading:
+    pixels, here = picture[window], tissue[window]
+    hematoxylin, other = (np.ascontiguousarray(pixels[..., k]) for k in (0, 1))
+    if second in ("counterstain", "nuclei"):
+        return Reading([hematoxylin, other], here, here)
+    if second == "nuclear_marker":
+        nuclear = hematoxylin + np.maximum(other - np.float32(_BACKGROUND_DAB_OD), 0)
+        return Reading([nuclear], here, here)
+    return Reading([hematoxylin], here, here & (other < hiding_od))
+
+
+def histograms(stains: Sequence[FloatArray], where: Mask) -> Counts:
+    """How many pixels of `where` have each OD, stain by stain, for `quantile`."""
+    counts = np.zeros((len(stains), _LEVELS), np.int64)
+    for row, stain in zip(counts, stains, strict=True):
+        row += np.bincount(_levels(stain[where]), minlength=_LEVELS)
+    return counts
+
+
+def _levels(od: FloatArray) -> npt.NDArray[np.int32]:
+    levels = (od - _LEAST_OD) * (_LEVELS / (_MOST_OD - _LEAST_OD))
+    return np.asarray(np.clip(levels, 0, _LEVELS - 1), np.int32)
+
+
+def quantile(counts: Counts, share: float) -> float:
+    """The OD below which `share` of the counted pixels lie."""
+    if not counts.sum():
+        return _MOST_OD
+    below = np.concatenate([[0], np.cumsum(counts)]) / counts.sum()
+    return float(np.interp(share, below, np.linspace(_LEAST_OD, _MOST_OD, _LEVELS + 1)))
+
+
+def _block_mean(values: FloatArray, factor: int) -> FloatArray:
+    height, width = (-(-n // factor) * factor for n in values.shape)
+    whole = values
+    if (height, width) != values.shape:
+        whole = np.zeros((height, width), np.float32)
+        whole[: values.shape[0], : values.shape[1]] = values
+    size = (width // factor, height // factor)
+    return np.asarray(cv2.resize(whole, size, interpolation=cv2.INTER_AREA), np.float32)
+
+
+def _blocks_of(box: Block) -> list[Block]:
+    return [
+        Block(box.y + b.y, box.x + b.x, b.height, b.width)
+        for b in plan_blocks((box.height, box.width), _BLOCK_PX)
+    ]

@@ -1,0 +1,191 @@
+"""A fluorescence slide as a section like any other, and thresholds in its grey levels.
+
+Optical densities of one stain can be compared between slides; grey levels depend on exposure.
+So the thresholds of bright field mean nothing here. They come from the settings, from negative
+controls of the same staining batch, or from the slide itself, and the result says which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from histoquant.collagen7 import Straightened, measure_collagen7, straighten
+from histoquant.fluorescence import (
+    FluorescenceModel,
+    field_figures,
+    look_over,
+    measure_model,
+    nuclear_picture,
+    swapped,
+)
+from histoquant.junction import trace_junction
+from histoquant.nuclear_anatomy import divide_by_nuclei
+from histoquant.settings import Settings
+from histoquant.slides import Slide
+from histoquant.traces import Section
+
+Floats = npt.NDArray[np.float64]
+
+_OVER_RING, _SWEEP = 0.3, (0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0)  # of the first threshold
+_LINE_PERCENT = 75.0  # of the bins' peaks: the line itself, gaps or not
+_HARDLY = 1.5  # peaks of a line over what is beside it; a mere edge of tissue comes to about 1
+_LEAST_NUCLEI = 30
+GREY = "grey levels"
+
+
+def find_section(slide: Slide, settings: Settings, report: Callable[[str], None]) -> Section:
+    """Channels, tissue, compartments and junction of a fluorescence slide.
+
+    Raises
+    ------
+    StainError
+        When a channel is not there or holds nothing.
+    SlideError
+        When there is no tissue.
+    """
+    look = look_over(slide, settings)
+    model = measure_model(slide, look, settings)
+    report("finding epidermis and junction")
+    compartments = divide_by_nuclei(
+        *nuclear_picture(slide, look, model, settings), settings.anatomy
+    )
+    junction = trace_junction(compartments, settings.junction, settings.anatomy)
+    fields = field_figures(slide, look, model, settings)
+    return Section(None, model, look.tissue, compartments, junction, fields)
+
+
+def straighten_marker(slide: Slide, section: Section, settings: Settings) -> Straightened:
+    """The straightened marker; the nuclear stain does not choose where its background is read.
+
+    In bright field the palest samples lie between blue nuclei. Where tissue shines by itself
+    they are chinks in it, darker than what the line lies on.
+    """
+    found = straighten(
+        slide, section.model, section.junction, settings.collagen7, settings.stains.max_od
+    )
+    return replace(found, hematoxylin=np.zeros_like(found.hematoxylin))
+
+
+def with_line_threshold(
+    settings: Settings, model: FluorescenceModel, straightened: Straightened, bins: pd.DataFrame
+) -> Settings:
+    """`settings` with the threshold that bins of this slide are positive by, and its source."""
+    own = settings.fluorescence
+    if own.col7_threshold is not None:
+        return _with_line(settings, own.col7_threshold, f"settings, {model.unit}")
+    noise = line_noise(straightened, settings.collagen7.band_um, settings.collagen7.bin_um)
+    table, *_ = measure_collagen7(straightened, bins, settings.collagen7)
+    peaks = table.loc[~table["excluded"], "peak_od"].dropna().to_numpy(np.float64)
+    line = float(np.percentile(peaks, _LINE_PERCENT)) if peaks.size else 0.0
+    by_noise, by_line = own.noise_factor * noise, own.line_share * line
+    how = (
+        f"{own.line_share:g} of the slide's own line, {line:.0f}"
+        if by_line > by_noise
+        else f"{own.noise_factor:g} x the slide's own noise, {noise:.1f}"
+    )
+    return _with_line(settings, max(by_noise, by_line, 1e-3), f"{how} {model.unit}")
+
+
+def line_noise(straightened: Straightened, band_um: float, bin_um: float) -> float:
+    """Noise of a bin's mean profile beside the line: robust standard deviation, grey levels.
+
+    Structure counts as noise, too: fibres and cytoplasm that shine by themselves. Only the step
+    from one side of the line to the other does not.
+    """
+    depth, arc = straightened.depth_um, straightened.arc_um
+    step = float(np.median(np.diff(depth)))
+    rows = max(1, round(bin_um / step))
+    count = len(arc) // rows
+    if not count:
+        return 0.0
+    blocks = straightened.od[: count * rows].astype(np.float64).reshape(count, rows, -1)
+    known = np.isfinite(blocks)
+    mean = np.where(known, blocks, 0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
+    mean[known.sum(axis=1) < rows / 2] = np.nan
+    off = []
+    for side in (depth < -2 * band_um, depth > 2 * band_um):
+        full = mean[np.isfinite(mean[:, side]).all(axis=1)][:, side]
+        off.append((full - np.median(full, axis=1, keepdims=True)).ravel())
+    spread = np.concatenate(off)
+    return float(1.4826 * np.median(np.abs(spread))) if spread.size else 0.0
+
+
+def with_nuclear_thresholds(
+    settings: Settings, model: FluorescenceModel, nuclei: pd.DataFrame
+) -> Settings:
+    """`settings` with the thresholds that nuclei of this slide are positive by, and their source.
+
+    Without thresholds from settings or a negative control, the slide's own nuclei tell: most are
+    negative, and the spread below their median holds no positive one.
+    """
+    own, locked = settings.fluorescence, settings.p16.threshold_locked
+    if own.p16_thresholds is not None:
+        return _with_nuclear(settings, own.p16_thresholds, f"settings, {model.unit}")
+    if GREY in locked:
+        return _with_nuclear(settings, settings.p16.thresholds_od, locked)
+    marker = nuclei["dab_od_mean"].dropna().to_numpy(np.float64)
+    if len(marker) < _LEAST_NUCLEI:
+        limits = (model.full_scale / 8, model.full_scale / 4, model.full_scale / 2)
+        why = f"too few nuclei ({len(marker)}) to tell: an eighth of full scale, {model.unit}"
+        return _with_nuclear(settings, limits, why)
+    middle, low = np.percentile(marker, [50, 15.87])
+    step = own.noise_factor * max(float(middle - low), 1.0)
+    first, second, third = (round(max(float(middle), 0.0) + k * step, 2) for k in (1, 2, 3))
+    how = (
+        f"the slide's own nuclei: {own.noise_factor:g} x their spread ({middle - low:.0f}) over "
+        f"their median ({middle:.0f}), {model.unit}"
+    )
+    return _with_nuclear(settings, (first, second, third), how)
+
+
+def fluorescence_warnings(
+    section: Section, summary: Mapping[str, object], settings: Settings
+) -> list[str]:
+    """What a reader of a fluorescence slide's figures must know."""
+    model = section.model
+    if not isinstance(model, FluorescenceModel):
+        return []
+    warnings = [swapped(model)] if swapped(model) else []
+    if "own" in settings.p16.threshold_locked:
+        warnings.append(
+            "the threshold comes from the slide's own nuclei: set fluorescence.p16_thresholds, or "
+            "use a negative control, to compare slides"
+        )
+    if "own" in settings.collagen7.threshold_locked:
+        warnings.append(
+            "the threshold comes from the slide's own line: set fluorescence.col7_threshold to "
+            "compare continuity between slides"
+        )
+        peak, beside = (float(str(summary[c])) for c in ("peak_od_mean", "background_od_mean"))
+        if peak < _HARDLY * beside:
+            warnings.append(
+                f"there is hardly a line: its peaks ({peak:.0f} {model.unit}) are little more than "
+                f"what shines beside it ({beside:.0f}); continuity says nothing here"
+            )
+    return warnings
+
+
+def _with_line(settings: Settings, threshold: float, source: str) -> Settings:
+    update = {"threshold_od": round(threshold, 3), "threshold_locked": source}
+    return settings.model_copy(update={"collagen7": settings.collagen7.model_copy(update=update)})
+
+
+def _with_nuclear(
+    settings: Settings, thresholds: tuple[float, float, float], source: str
+) -> Settings:
+    """Thresholds, and what bright field has in OD in the same proportion to the first."""
+    first, second, _ = thresholds
+    update: dict[str, Any] = {
+        "thresholds_od": thresholds,
+        "threshold_locked": source,
+        "min_over_ring_od": round(_OVER_RING * first, 3),
+        "haze_below_od": second,
+        "sweep_od": tuple(round(share * first, 2) for share in _SWEEP),
+    }
+    return settings.model_copy(update={"p16": settings.p16.model_copy(update=update)})

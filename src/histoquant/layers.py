@@ -1,0 +1,218 @@
+"""Names for the pieces of tissue: which epithelium is epidermis, which tissue stratum corneum.
+
+By what they border on, on a coarse scale; `histoquant.border` draws the fine line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from histoquant.epithelium import smooth_within
+from histoquant.evidence import Coarse
+from histoquant.tissue import distance_um, drop_small, open_glass, opened
+
+FloatArray = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+Labels = npt.NDArray[np.uint8]
+
+BACKGROUND, STRATUM_CORNEUM, EPIDERMIS, DERMIS, ADNEXA = range(5)
+
+_CORNEUM_UM = 45.0  # thickest layer between viable epidermis and glass called stratum corneum
+_LOOK_THROUGH_UM = 300.0  # epithelium thicker than this is no epidermis to look through
+_KERATIN_UM, _KERATIN_RATIO = 5.0, 1.5  # keratin: evenly this much denser than the epidermis
+_MIN_KERATIN_UM2 = 2000.0
+_RIM_UM = 5.0  # tissue not twice as wide is a blurred rim or a strand
+_FLAKES_UM = 150.0  # keratin farther from epithelium than this is debris
+_MIN_DERMIS_SHARE = 0.5  # of the area of the epidermis that it carries
+_MOUTH_UM = 60.0  # half the width of the widest opening of a follicle
+_BASE_SHARE = 0.6  # of the junction lies above it; follicles make up less than the rest
+_SUNKEN_RATIO, _LEAST_SUNKEN_UM = 1.9, 160.0  # rete ridges reach less deep
+_MIN_SURFACE_UM = 60.0  # epithelium with less free surface is a follicle or a gland
+
+
+def dense_keratin(fields: Sequence[Coarse], epithelium: Sequence[Mask]) -> list[Mask]:
+    """Evenly dense layers: keratin that takes up the counterstain, and perhaps epithelium."""
+    smooth = [smooth_within(f.hematoxylin, f.tissue, _KERATIN_UM / f.mpp) for f in fields]
+    inside = [s[e] for s, e in zip(smooth, epithelium, strict=True)]
+    level = _KERATIN_RATIO * np.median(np.concatenate(inside))
+    return [
+        drop_small((s > level) & f.tissue, _MIN_KERATIN_UM2 / f.mpp**2)
+        for s, f in zip(smooth, fields, strict=True)
+    ]
+
+
+def name_layers(epithelium: Mask, dense: Mask, tissue: Mask, mpp: float) -> Labels:
+    """Label epidermis, stratum corneum, adnexa and dermis.
+
+    Parameters
+    ----------
+    epithelium
+        bool (h, w): epithelium of any kind.
+    dense
+        bool (h, w), from `dense_keratin`.
+    tissue
+        bool (h, w).
+
+    Returns
+    -------
+    uint8 (h, w).
+    """
+    glass = open_glass(tissue, mpp)
+    keratin = _keratin(dense, glass, mpp)
+    epithelium = epithelium & ~keratin
+    corneum = keratin | _corneum(tissue & ~epithelium & ~keratin, epithelium, glass, mpp)
+    corneum |= _flakes(tissue & ~epithelium & ~corneum, corneum | glass, epithelium, mpp)
+    surface, adnexa = _split_adnexa(epithelium, corneum | glass, mpp)
+    sunken = _sunken(surface, corneum | glass, tissue & ~epithelium & ~corneum, mpp)
+    surface, adnexa = surface & ~sunken, adnexa | sunken
+    labels = tissue.astype(np.uint8) * np.uint8(DERMIS)
+    labels[corneum] = STRATUM_CORNEUM
+    labels[adnexa] = ADNEXA
+    labels[surface] = EPIDERMIS
+    return labels
+
+
+def _corneum(rest: Mask, epithelium: Mask, glass: Mask, mpp: float) -> Mask:
+    """Thin layers between epithelium and glass, on the side away from the dermis.
+
+    Thinness alone would take in the dermis in the corner of a cut edge. So each pixel looks
+    through the epithelium: stratum corneum has dermis behind it, dermis has the surface.
+    """
+    near = rest & (distance_um(epithelium, mpp) + distance_um(glass, mpp) <= _CORNEUM_UM)
+    pixels = np.argwhere(near)
+    if not len(pixels):
+        return near
+    entry = _nearest(epithelium, near)
+    way = (entry - pixels) / np.maximum(np.hypot(*(entry - pixels).T), 1e-6)[:, None]
+    body, limit = rest & ~near, np.array(rest.shape) - 1
+    votes = np.zeros(rest.shape, np.float32)
+    waiting = np.ones(len(pixels), bool)
+    for step in np.arange(2, _LOOK_THROUGH_UM / mpp, 2):
+        at = np.clip(np.round(entry + step * way).astype(int), 0, limit)
+        out = waiting & ~epithelium[at[:, 0], at[:, 1]]
+        behind = np.where(body[at[out, 0], at[out, 1]], 1.0, -1.0)
+        votes[pixels[out, 0], pixels[out, 1]] = behind
+        waiting &= ~out
+    blur = 2 * round(_CORNEUM_UM / 2 / mpp) + 1
+    seen = near & (cv2.blur(votes, (blur, blur)) > 0)
+    return seen & ~_corners(rest, body, epithelium, mpp)
+
+
+def _corners(rest: Mask, body: Mask, epithelium: Mask, mpp: float) -> Mask:
+    """Dermis between a rete ridge and a cut edge: it hangs together with the body of it.
+
+    Corneum does so by no more than the blurred rim of the cut edge.
+    """
+    count, pieces = cv2.connectedComponents(body.astype(np.uint8), connectivity=4)
+    numbers = np.asarray(pieces, np.int32)
+    area = np.bincount(numbers.ravel(), minlength=count)
+    large = area >= _MIN_DERMIS_SHARE * _largest_neighbour(numbers, count, epithelium, mpp)
+    large[0] = False
+    dermis = large[numbers]
+    thick = opened(rest, _RIM_UM, mpp) & (distance_um(dermis, mpp) <= _CORNEUM_UM)
+    count, pieces = cv2.connectedComponents(thick.astype(np.uint8), connectivity=4)
+    joined = np.zeros(count, np.bool_)
+    joined[np.unique(pieces[thick & dermis])] = True
+    joined[0] = False
+    return np.asarray(distance_um(joined[pieces], mpp) <= _RIM_UM) & rest
+
+
+def spread_labels(labels: Labels, known: Mask) -> Labels:
+    """Every pixel's label that of the nearest pixel of `known`; background without any."""
+    if not known.any():
+        return np.zeros_like(labels)
+    _, numbers = cv2.distanceTransformWithLabels(
+        (~known).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    numbered = np.zeros(int(known.sum()) + 1, np.uint8)
+    numbered[numbers[known]] = labels[known]
+    return np.asarray(numbered[numbers])
+
+
+def _nearest(mask: Mask, where: Mask) -> npt.NDArray[np.int64]:
+    """Pixel (n, 2) of `mask` nearest to each True pixel of `where`, in raster order."""
+    inverse = (~mask).astype(np.uint8)
+    _, numbers = cv2.distanceTransformWithLabels(
+        inverse, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    pixels = np.argwhere(mask)
+    numbered = np.zeros((len(pixels) + 1, 2), np.int64)
+    numbered[numbers[mask]] = pixels
+    return np.asarray(numbered[numbers[where]])
+
+
+def _keratin(dense: Mask, glass: Mask, mpp: float) -> Mask:
+    """Dense layers at a free surface; elsewhere they are epithelium."""
+    count, pieces = cv2.connectedComponents(dense.astype(np.uint8))
+    at_surface = np.zeros(count, bool)
+    at_surface[np.unique(pieces[distance_um(glass, mpp) <= _CORNEUM_UM])] = True
+    at_surface[0] = False
+    return np.asarray(at_surface[pieces])
+
+
+def _flakes(rest: Mask, outside: Mask, epithelium: Mask, mpp: float) -> Mask:
+    """Tissue on the free side of the epithelium: far smaller than a dermis under it would be.
+
+    Pieces hang together only by more than `_RIM_UM`: the blurred rim that runs around all
+    epithelium would join them to the dermis.
+    """
+    thick = opened(rest, _RIM_UM, mpp)
+    count, pieces = cv2.connectedComponents(thick.astype(np.uint8), connectivity=4)
+    area = np.bincount(pieces.ravel(), minlength=count)
+    carried = _largest_neighbour(np.asarray(pieces, np.int32), count, epithelium, mpp)
+    near = thick & (distance_um(outside, mpp) <= 2 * _RIM_UM)
+    free = np.bincount(pieces[near], minlength=count)
+    dermal = (free == 0) | (area >= _MIN_DERMIS_SHARE * carried)
+    dermal[0] = False
+    away = distance_um(dermal[pieces], mpp) > 2 * _RIM_UM
+    return rest & away & (distance_um(epithelium, mpp) <= _FLAKES_UM)
+
+
+def _largest_neighbour(
+    pieces: npt.NDArray[np.int32], count: int, epithelium: Mask, mpp: float
+) -> npt.NDArray[np.int64]:
+    """Pixels of the largest epithelium that borders on each of `count` numbered pieces."""
+    _, epithelia, stats, _ = cv2.connectedComponentsWithStats(epithelium.astype(np.uint8))
+    areas = np.where(epithelium, stats[epithelia, cv2.CC_STAT_AREA], 0).astype(np.float32)
+    reach = 2 * round(2 * _RIM_UM / mpp) + 1
+    around = cv2.dilate(areas, np.ones((reach, reach), np.uint8)).astype(np.int64)
+    largest = np.zeros(count, np.int64)
+    np.maximum.at(largest, pieces.ravel(), around.ravel())
+    return largest
+
+
+def _split_adnexa(epithelium: Mask, outside: Mask, mpp: float) -> tuple[Mask, Mask]:
+    """Surface epidermis, and epithelium that hardly touches the outside: follicles, glands."""
+    count, pieces = cv2.connectedComponents(epithelium.astype(np.uint8), connectivity=8)
+    rim = epithelium & (distance_um(outside, mpp) <= 1.5 * mpp)
+    free_um = np.bincount(pieces[rim], minlength=count) * mpp
+    surface = free_um >= _MIN_SURFACE_UM
+    surface[0] = False
+    return surface[pieces], epithelium & ~surface[pieces]
+
+
+def _sunken(surface: Mask, outside: Mask, dermis: Mask, mpp: float) -> Mask:
+    """Parts of the epidermis that reach far deeper than its rete ridges: follicles that open.
+
+    Depth is taken from the open surface: the mouth of a follicle, filled with keratin, is none.
+    A part is cut off at the level that most of the junction lies above.
+    """
+    mouth = int(np.ceil(_MOUTH_UM / mpp)) + 1
+    wide = np.pad(outside, mouth, mode="edge")  # glass at the picture's end may go on
+    depth = distance_um(distance_um(~wide, mpp) > _MOUTH_UM, mpp)[mouth:-mouth, mouth:-mouth]
+    depth = depth - np.float32(_MOUTH_UM)
+    border = surface & (distance_um(dermis, mpp) <= 1.5 * mpp) & np.isfinite(depth)
+    if not border.any():
+        return np.zeros_like(surface)
+    base = float(np.quantile(depth[border], _BASE_SHARE))
+    deepest = min(max(_LEAST_SUNKEN_UM, _SUNKEN_RATIO * base), _LOOK_THROUGH_UM)
+    below = surface & (depth > min(base, deepest)) & np.isfinite(depth)
+    count, pieces = cv2.connectedComponents(below.astype(np.uint8), connectivity=4)
+    sinks = np.zeros(count, np.bool_)
+    sinks[np.unique(pieces[below & (depth > deepest)])] = True
+    sinks[0] = False
+    return np.asarray(sinks[pieces])

@@ -1,0 +1,251 @@
+"""Real slides, real processes: what goes wrong with one slide, or with the disk, stays there."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+
+import histoquant
+from fakes import write_tiny_slide
+from helpers import SAMPLES
+
+HEADER = "slide,marker,person,site,visit,mpp"
+SOURCE = Path(histoquant.__file__).parents[1]
+PYTHONPATH = os.pathsep.join([str(Path(__file__).parent / "hanging"), str(SOURCE)])
+COMMAND = [sys.executable, "-c", "from histoquant.cli import main; main()"]
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two small slides cut out of the samples."""
+    folder, paths = tmp_path_factory.mktemp("good"), []
+    for name in ("P01_left_hand_p16", "P01_left_hand_col7"):
+        pixels = tifffile.imread(SAMPLES / "synthetic" / f"{name}.ome.tif")[200:1300, 300:1500]
+        paths.append(folder / f"{name}.ome.tif")
+        _write(paths[-1], pixels, 0.5)
+    return paths
+
+
+def _write(path: Path, pixels: np.ndarray, mpp: float) -> None:
+    scale = {"axes": "YXS", "PhysicalSizeX": mpp, "PhysicalSizeY": mpp}
+    tifffile.imwrite(path, pixels, ome=True, tile=(256, 256), photometric="rgb", metadata=scale)
+
+
+def _manifest(folder: Path, *rows: str) -> Path:
+    path = folder / "manifest.csv"
+    path.write_text("\n".join([HEADER, *rows]) + "\n")
+    return path
+
+
+def _row(path: Path, number: int = 0, mpp: str = "") -> str:
+    marker = "col7" if "col7" in path.name else "p16"
+    return f"{path},{marker},P{number},left,m8,{mpp}"
+
+
+def _start(*arguments: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*COMMAND, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": PYTHONPATH},
+    )
+
+
+def _run(*arguments: object) -> tuple[int, str, str]:
+    process = _start(*arguments)
+    out, err = process.communicate(timeout=300)
+    assert "Traceback" not in err, err
+    return process.returncode, out, err
+
+
+def _ledger(out: Path) -> dict[str, tuple[str, str]]:
+    with (out / "ledger.csv").open(newline="") as file:
+        return {
+            row["slide"].split("/")[-1]: (row["status"], row["reason"])
+            for row in csv.DictReader(file)
+        }
+
+
+def test_bad_slides_among_good_ones(good: list[Path], tmp_path: Path) -> None:
+    """Every kind fails alone with a reason of its own; the good ones are all done."""
+    whole = good[0].read_bytes()
+    (tmp_path / "truncated.ome.tif").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "unreadable.svs").write_text("no slide")
+    (tmp_path / "nothing.ome.tif").write_bytes(b"")
+    _write(tmp_path / "glass.ome.tif", np.full((600, 600, 3), 243, np.uint8), 0.5)
+    write_tiny_slide(tmp_path / "no_scale.ome.tif", mpp=None)
+    write_tiny_slide(tmp_path / "absurd_scale.ome.tif", mpp=5000)
+    bad = {
+        "truncated.ome.tif": "truncated",
+        "unreadable.svs": "unreadable.svs",
+        "nothing.ome.tif": "nothing.ome.tif",
+        "glass.ome.tif": "tissue",
+        "no_scale.ome.tif": "microns per pixel",
+        "absurd_scale.ome.tif": "microns per pixel",
+        "missing.ome.tif": "no such file",
+        "pipe.ome.tif": "neither a file nor a folder",
+    }
+    os.mkfifo(tmp_path / "pipe.ome.tif")
+    rows = [_row(path) for path in good] + [_row(tmp_path / name) for name in bad]
+    rows.append(_row(good[0]))  # listed twice
+    manifest, out = _manifest(tmp_path, *rows), tmp_path / "out"
+    status, said, err = _run("batch", manifest, "--out", out, "--workers", 2)
+    assert status == 1
+    assert "slides: 2 done, 9 failed" in said
+    with (out / "ledger.csv").open(newline="") as file:
+        ledger = list(csv.DictReader(file))
+    assert len(ledger) == len(rows)
+    for row in ledger[:2]:
+        assert (row["status"], row["reason"]) == ("done", "")
+    for row, (name, words) in zip(ledger[2:-1], bad.items(), strict=True):
+        assert row["slide"].endswith(name)
+        assert row["status"] == "failed"
+        assert words in row["reason"]
+    assert ledger[-1]["reason"] == "the same slide and marker as on line 2"
+    assert len(pd.read_csv(out / "markers.csv")) == 2
+
+
+def test_hanging_slide_is_stopped_and_the_others_are_done(good: list[Path], tmp_path: Path) -> None:
+    """Opening it hangs in native code that no Python thread can interrupt."""
+    hanging = tmp_path / "hanging.ome.tif"
+    hanging.write_bytes(good[0].read_bytes())
+    manifest = _manifest(tmp_path, _row(hanging, 1), *(_row(path, 2) for path in good))
+    out = tmp_path / "out"
+    limit = ("--set", "batch.time_limit_min=0.5")
+    status, said, err = _run("batch", manifest, "--out", out, "--workers", 1, *limit)
+    assert status == 1, err
+    found = _ledger(out)
+    assert found["hanging.ome.tif"][0] == "failed"
+    assert "longer than the time limit, 0.5 min" in found["hanging.ome.tif"][1]
+    assert "2 done, 1 failed" in said
+    status, _, err = _run("batch", manifest, "--out", out, *limit)
+    assert status == 1
+    assert "1 slides failed before and are left" in err
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 8 MB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(place)]
+    if sys.platform != "linux" or os.geteuid() or subprocess.run(mount, check=False).returncode:
+        pytest.skip("a disk of its own needs Linux and the right to mount one")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+def test_full_disk(good: list[Path], tmp_path: Path, small_disk: Path) -> None:
+    """What does not fit fails, nothing half-written looks whole, and space mends it."""
+    manifest, out = _manifest(tmp_path, *(_row(path) for path in good)), small_disk / "out"
+    filler = small_disk / "filler"
+    filler.write_bytes(b"x" * ((8 << 20) - 100_000))
+    status, _, err = _run("batch", manifest, "--out", out, "--workers", 1)
+    assert status in (1, 2)
+    assert "No space left" in err
+    assert not list(out.glob("slides/*/result.json"))
+    filler.unlink()
+    assert _run("batch", manifest, "--out", out, "--workers", 1)[0] == 0
+    assert {status for status, _ in _ledger(out).values()} == {"done"}
+    assert not list(out.glob("slides/.*"))
+
+
+def test_disk_that_is_too_full_for_the_ledger(
+    good: list[Path], tmp_path: Path, small_disk: Path
+) -> None:
+    manifest, out = _manifest(tmp_path, *(_row(path) for path in good)), small_disk / "out"
+    (small_disk / "filler").write_bytes(b"x" * (8 << 20))
+    status, _, err = _run("batch", manifest, "--out", out, "--workers", 1)
+    assert status == 2
+    assert "cannot write results" in err
+    assert "No space left" in err
+
+
+def test_slide_that_goes_away_meanwhile(good: list[Path], tmp_path: Path) -> None:
+    """The first slide is not opened until the second is gone."""
+    gate, going = tmp_path / "waiting.ome.tif", tmp_path / "going_p16.ome.tif"
+    for path in (gate, going):
+        path.write_bytes(good[0].read_bytes())
+    (tmp_path / "wait").touch()
+    manifest = _manifest(tmp_path, _row(gate, 1), _row(going, 2), _row(good[1], 3))
+    out = tmp_path / "out"
+    process = _start("batch", manifest, "--out", out, "--workers", 1)
+    _wait_for(out / "ledger.csv")
+    going.unlink()
+    (tmp_path / "wait").unlink()
+    _, err = process.communicate(timeout=200)
+    assert process.returncode == 1, err
+    found = _ledger(out)
+    assert found["going_p16.ome.tif"][0] == "failed"
+    assert "going_p16" in found["going_p16.ome.tif"][1]
+    assert found[good[1].name][0] == "done"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_interrupted_run_says_so_and_goes_on_later(
+    good: list[Path], tmp_path: Path, number: signal.Signals, workers: int
+) -> None:
+    waiting = tmp_path / "waiting.ome.tif"
+    waiting.write_bytes(good[0].read_bytes())
+    (tmp_path / "wait").touch()
+    manifest = _manifest(tmp_path, *(_row(path) for path in good), _row(waiting))
+    out = tmp_path / "out"
+    process = _start("batch", manifest, "--out", out, "--workers", workers)
+    for path in good:
+        _wait_for(out / "slides" / path.name.split(".")[0] / "result.json")
+    time.sleep(0.5)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "the same command goes on where it stopped" in err
+    assert not (out / ".lock").exists()
+    assert _ledger(out)["waiting.ome.tif"][0] == "pending"
+    assert len(pd.read_csv(out / "markers.csv")) == 2
+    (tmp_path / "wait").unlink()
+    status, said, err = _run("batch", manifest, "--out", out, "--workers", workers)
+    assert status == 0, err
+    assert "2 of 3 slides are up to date" in err
+
+
+def test_few_files_a_slide(good: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert _run("batch", _manifest(tmp_path, _row(good[1])), "--out", out)[0] == 0
+    assert sum(path.is_file() for path in (out / "slides").rglob("*")) <= 15
+
+
+def test_dry_run_says_what_why_and_how_long(good: list[Path], tmp_path: Path) -> None:
+    manifest, out = _manifest(tmp_path, *(_row(p) for p in good)), tmp_path / "out"
+    status, said, _ = _run("batch", manifest, "--out", out, "--dry-run")
+    assert status == 0
+    assert not out.exists()
+    assert "from the tissue seen on 2 slide(s)" in said
+    assert said.count(": new") == 2
+    assert _run("batch", manifest, "--out", out, "--workers", 1)[0] == 0
+    before = (out / "run.json").read_bytes()
+    change = ("--set", "nuclei.min_area_um2=21")
+    status, said, _ = _run("batch", manifest, "--out", out, "--dry-run", *change)
+    assert said.count("changed: settings (nuclei.min_area_um2)") == 2
+    assert "from 2 measured slide(s) of this study" in said
+    assert (out / "run.json").read_bytes() == before
+
+
+def _wait_for(path: Path, timeout_s: float = 120) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not path.exists():
+        assert time.monotonic() < deadline, f"no {path}"
+        time.sleep(0.05)
