@@ -48,7 +48,15 @@ def test_a_gaussian_line_is_measured_as_drawn(peak, fwhm, centre, background):
     assert table["depth_peak_um"].to_numpy() == pytest.approx(np.full(60, centre))
     assert summary["continuity_percent"] == 100
     assert summary["n_gaps"] == 0
-    assert set(reasons) == {"gap_length_median_um"}
+    assert {n for n in reasons if not n.startswith(("ridge", "papilla"))} == {
+        "gap_length_median_um",
+        "continuity_percent_low",
+        "continuity_percent_high",
+    }
+    assert summary["fwhm_corrected_um_median"] == pytest.approx(
+        np.sqrt(fwhm**2 - COL7.optics_fwhm_um**2), abs=0.06
+    )
+    assert summary["flank_continuity_percent"] == 100
     assert "20 um" in reasons["gap_length_median_um"]
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from histoquant.arc import FEWEST_BINS, Adequacy, Floats, Width, along_arc, block_length
 from histoquant.study.adequacy import (
     adequacy_rows,
     adequacy_sentence,
@@ -20,7 +21,6 @@ from histoquant.study.adequacy import (
     section_runs,
 )
 from histoquant.study.analyse import Material, analyse
-from histoquant.study.arc import FEWEST_BINS, Adequacy, Floats, Width, along_arc, block_length
 from histoquant.study.columns import ADEQUACY, table_csv
 from histoquant.study.pairs import make_pairs
 from histoquant.study.plan import Plan

@@ -89,10 +89,16 @@ class Compartments:
     score: npt.NDArray[Any]
     reason: str = ""
     separation: float = float("nan")
+    artefacts: npt.NDArray[np.uint8] | None = None
+    """uint8 (h, w): what is left out at each pixel, by the codes of `histoquant.artefacts`."""
 
     def __post_init__(self) -> None:
         if self.labels.shape != self.score.shape:
             raise ValueError(f"labels {self.labels.shape} and score {self.score.shape} differ")
+        if self.artefacts is not None and self.artefacts.shape != self.labels.shape:
+            raise ValueError(
+                f"labels {self.labels.shape} and artefacts {self.artefacts.shape} differ"
+            )
 
     @property
     def has_epidermis(self) -> bool:
@@ -110,12 +116,25 @@ class Compartments:
 
     def at(self, points_um: Points) -> npt.NDArray[np.uint8]:
         """Compartment code at each of (n, 2) points (y, x) in um; background off the picture."""
+        return self._looked_up(self.labels, points_um)
+
+    def artefact_at(self, points_um: Points) -> npt.NDArray[np.uint8]:
+        """Artefact code at each of (n, 2) points (y, x) in um; 0 where nothing is left out."""
+        if self.artefacts is None:
+            return np.zeros(len(points_um), np.uint8)
+        return self._looked_up(self.artefacts, points_um)
+
+    def holds(self, points_um: Points) -> Mask:
+        """Whether each of (n, 2) points (y, x) in um lies in tissue or in an artefact on it."""
+        return np.asarray((self.at(points_um) > 0) | (self.artefact_at(points_um) > 0))
+
+    def _looked_up(self, codes: npt.NDArray[np.uint8], points_um: Points) -> npt.NDArray[np.uint8]:
         index = np.floor(np.asarray(points_um, np.float64) / self.mpp).astype(np.int64)
-        height, width = self.labels.shape
+        height, width = codes.shape
         valid = (index >= 0).all(axis=1) & (index[:, 0] < height) & (index[:, 1] < width)
-        codes = np.zeros(len(index), np.uint8)
-        codes[valid] = self.labels[index[valid, 0], index[valid, 1]]
-        return codes
+        found = np.zeros(len(index), np.uint8)
+        found[valid] = codes[index[valid, 0], index[valid, 1]]
+        return found
 
 
 def find_compartments(

@@ -18,7 +18,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy.ndimage import uniform_filter1d
 
+from histoquant.arc import along_arc
+from histoquant.gaps import (
+    FEATURE_FIGURES,
+    feature_figures,
+    gap_lengths,
+    measured_runs,
+    positive_fraction,
+)
 from histoquant.junction import Junction, Stretch
 from histoquant.planes import PlaneModel
 from histoquant.polyline import sample
@@ -34,6 +43,8 @@ _CHUNK_UM = 100.0  # arc length read at once: bounds memory, and fixes the order
 _FLANK_TOLERANCE_UM = 2.0
 _PALE_SHARE = 0.3  # of a band's samples: the least hematoxylin, between the nuclei
 _MIN_BAND_SAMPLES = 20
+_FINE_UM = 1.5  # arc length over which the line is judged present, and aligned
+_ALIGN_UM = 2.5  # the line lies within it of where it lies in the bins around
 _MIN_SAMPLES = 0.3  # of a bin's samples at one depth; below, the profile has a hole there
 NO_DAB = "the slide's stain set has no DAB"
 
@@ -129,6 +140,8 @@ def measure_collagen7(
         ],
         columns=list(PROFILE_COLUMNS),
     ).astype(PROFILE_COLUMNS)
+    profiles["positive_fraction"] = _positive_fractions(straightened, bins, profiles, settings)
+    profiles["positive"] = profiles["positive_fraction"] >= 0.5
     return summarise_collagen7(pd.concat([bins.reset_index(drop=True), profiles], axis=1), settings)
 
 
@@ -168,17 +181,26 @@ PROFILE_COLUMNS = {
     "background_od": float,
     "saturated_fraction": float,
     "positive": bool,
+    "positive_fraction": float,
 }
+_WIDTHS = ("fwhm_um_median", "fwhm_corrected_um_median")
 _SUMMARY = (
     "continuity_percent",
+    "continuity_percent_low",
+    "continuity_percent_high",
     "n_gaps",
     "gap_length_median_um",
+    "gap_length_longest_um",
     "peak_od_mean",
     "peak_od_median",
     "integrated_od_um_mean",
     "integrated_od_um_median",
     "integrated_od_um_iqr",
     "fwhm_um_median",
+    "fwhm_corrected_um_median",
+    "optics_fwhm_um",
+    "oblique_percent",
+    *FEATURE_FIGURES,
     "saturated_percent",
     "background_od_mean",
 )
@@ -231,21 +253,21 @@ def _mean_profile(block: Floats) -> Floats:
 
 def _measure_profile(
     straightened: Straightened, rows: slice, settings: Collagen7Settings
-) -> tuple[float, float, float, float, float, float, bool]:
-    """Peak depth, peak, integral, width, background, saturated fraction, positive."""
+) -> tuple[float, float, float, float, float, float, bool, float]:
+    """Peak depth, peak, integral, width, background, saturated fraction, positive, part of it."""
     nothing = (float("nan"),) * 6
     depth, band = straightened.depth_um, settings.band_um
     block = straightened.od[rows].astype(np.float64)
     profile = _mean_profile(block)
     near = np.flatnonzero((np.abs(depth) <= band) & np.isfinite(profile))
     if len(near) < band / settings.depth_step_um:
-        return *nothing, False
+        return *nothing, False, 0.0
     peak = near[np.argmax(profile[near])]
     sides = depth < depth[peak] - band, depth > depth[peak] + band
     levels = [_band_level(block, straightened.hematoxylin[rows], side) for side in sides]
     levels = [level for level in levels if np.isfinite(level)]
     if not levels:
-        return *nothing, False
+        return *nothing, False, 0.0
     base = np.interp(depth, [depth[peak] - band, depth[peak] + band], [levels[0], levels[-1]])
     signal = profile - base
     positive = bool(signal[peak] >= settings.threshold_od)
@@ -256,11 +278,67 @@ def _measure_profile(
         float(depth[peak]) if positive else float("nan"),
         float(signal[peak]),
         float(signal[window].sum() * settings.depth_step_um),
-        _full_width(signal, depth, int(peak)) if positive else float("nan"),
+        _line_width(block - base, depth, int(peak)) if positive else float("nan"),
         float(np.mean(levels)),
         float(straightened.saturated[rows][:, window].mean()),
         positive,
+        float(positive),
     )
+
+
+def _line_width(signal: Floats, depth: Floats, peak: int) -> float:
+    """Width of the line within a bin, NaN when it runs off.
+
+    The traced junction and the line do not run quite parallel: averaged as they lie, samples
+    would smear the line over the depth. Every stretch of `_FINE_UM` is therefore moved until
+    its own peak lies where that of the bin does.
+    """
+    step = float(depth[1] - depth[0])
+    reach, rows = round(_ALIGN_UM / step), max(1, round(_FINE_UM / step))
+    near = np.arange(max(peak - reach, 0), min(peak + reach + 1, len(depth)))
+    moved = []
+    for start in range(0, len(signal), rows):
+        part = _mean_profile(signal[start : start + rows])
+        if not np.isfinite(part[near]).all():
+            continue
+        weight = np.maximum(part[near] - 0.5 * part[near].max(), 0)
+        centre = float((weight * depth[near]).sum() / max(weight.sum(), 1e-9))
+        moved.append(np.interp(depth + centre - depth[peak], depth, part, np.nan, np.nan))
+    if not moved:
+        return float("nan")
+    aligned = _mean_profile(np.asarray(moved))
+    return _full_width(aligned, depth, peak) if np.isfinite(aligned[peak]) else float("nan")
+
+
+def _positive_fractions(
+    straightened: Straightened,
+    bins: pd.DataFrame,
+    profiles: pd.DataFrame,
+    settings: Collagen7Settings,
+) -> Floats:
+    """Part of each bin's length at which the line reaches the threshold.
+
+    A bin is longer than the ends of a gap: judged as a whole, one with a third of a line in it
+    would count as all line. The line is looked for where it runs in the bins around.
+    """
+    fractions = np.zeros(len(bins))
+    depth, threshold = straightened.depth_um, settings.threshold_od
+    rows = max(1, round(_FINE_UM / settings.depth_step_um))
+    stretch, middle = bins["stretch"].to_numpy(), bins["arc_start_um"].to_numpy() + 5
+    lined, peaks = profiles["positive"].to_numpy(bool), profiles["depth_peak_um"].to_numpy()
+    base = profiles["background_od"].to_numpy()
+    for index, row in enumerate(bins.itertuples()):
+        with_line = np.flatnonzero(lined & (stretch == stretch[index]))
+        if not len(with_line) or not np.isfinite(base[index]):
+            continue
+        centre = np.interp(middle[index], middle[with_line], peaks[with_line])
+        block = straightened.od[_samples_of(straightened, row)]
+        signal = block[:, np.abs(depth - centre) <= _ALIGN_UM].astype(np.float64) - base[index]
+        smooth = uniform_filter1d(np.nan_to_num(signal), rows, axis=0, mode="nearest")
+        seen = np.isfinite(signal).any(axis=1)
+        if seen.any():
+            fractions[index] = float((smooth.max(axis=1)[seen] >= threshold).mean())
+    return fractions
 
 
 def _band_level(block: Floats, hematoxylin: FloatArray, band: npt.NDArray[np.bool_]) -> float:
@@ -296,53 +374,48 @@ def _summarise(
         why = "every bin of the junction is excluded"
         return dict.fromkeys(_SUMMARY, float("nan")), dict.fromkeys(_SUMMARY, why)
     gaps = gap_lengths(table, settings.min_gap_um)
+    share = positive_fraction(table)[~table["excluded"].to_numpy(bool)]
+    sampled = along_arc(
+        measured_runs(table), "percent", bin_um=settings.bin_um, seed=settings.bootstrap_seed
+    )
+    limits = sampled.widths[-1] if sampled.widths else None
+    widths = (kept["fwhm_um"] ** 2 - settings.optics_fwhm_um**2).clip(lower=0) ** 0.5
     integrated = kept["integrated_od_um"]
     quartiles = integrated.quantile([0.25, 0.75]).to_numpy()
     summary: dict[str, object] = {
-        "continuity_percent": 100 * float(kept["positive"].mean()),
+        "continuity_percent": 100 * float(share.mean()),
+        "continuity_percent_low": limits.low if limits else float("nan"),
+        "continuity_percent_high": limits.high if limits else float("nan"),
         "n_gaps": len(gaps),
         "gap_length_median_um": float(np.median(gaps)) if len(gaps) else float("nan"),
+        "gap_length_longest_um": float(gaps.max()) if len(gaps) else 0.0,
         "peak_od_mean": float(kept["peak_od"].mean()),
         "peak_od_median": float(kept["peak_od"].median()),
         "integrated_od_um_mean": float(integrated.mean()),
         "integrated_od_um_median": float(integrated.median()),
         "integrated_od_um_iqr": float(quartiles[1] - quartiles[0]),
         "fwhm_um_median": float(kept["fwhm_um"].median()),
+        "fwhm_corrected_um_median": float(widths.median()),
+        "optics_fwhm_um": settings.optics_fwhm_um,
+        "oblique_percent": 100 * float((kept["fwhm_um"] > settings.oblique_um).mean()),
+        **feature_figures(kept),
         "saturated_percent": 100 * float(kept["saturated_fraction"].mean()),
         "background_od_mean": float(kept["background_od"].mean()),
     }
-    reasons = {}
+    reasons = {
+        name: "no measured bin of this kind"
+        for name in FEATURE_FIGURES
+        if np.isnan(summary[name])  # type: ignore[call-overload]
+    }
+    if limits is None:
+        reasons |= dict.fromkeys(
+            ("continuity_percent_low", "continuity_percent_high"), sampled.reason
+        )
     if not len(gaps):
         reasons["gap_length_median_um"] = f"no gap of {settings.min_gap_um:g} um or more"
     if not kept["positive"].any():
-        reasons["fwhm_um_median"] = "no bin is positive"
+        reasons |= dict.fromkeys(_WIDTHS, "no bin is positive")
     elif kept["fwhm_um"].isna().all():
-        reasons["fwhm_um_median"] = "no positive bin falls to half its peak on both sides"
+        why = "no positive bin falls to half its peak on both sides"
+        reasons |= dict.fromkeys(_WIDTHS, why)
     return summary, reasons
-
-
-def gap_lengths(table: pd.DataFrame, min_gap_um: float) -> Floats:
-    """Lengths (um) of runs of negative bins of at least `min_gap_um`.
-
-    A bin that is not measured between two negative ones belongs to their gap. A gap that runs
-    into the end of the measured junction counts with the length that is seen.
-    """
-    lengths = []
-    for _, stretch in table.groupby("stretch"):
-        measured = np.flatnonzero(~stretch["excluded"].to_numpy(bool))
-        if not len(measured):
-            continue
-        absent = ~stretch["positive"].to_numpy(bool)
-        before = measured[
-            np.maximum(np.searchsorted(measured, np.arange(len(absent)), "right"), 1) - 1
-        ]
-        after = measured[
-            np.minimum(np.searchsorted(measured, np.arange(len(absent))), len(measured) - 1)
-        ]
-        negative = absent[before] & absent[after]
-        negative[: measured[0]] = negative[measured[-1] + 1 :] = False
-        edges = np.flatnonzero(np.diff(np.concatenate([[False], negative, [False]]).astype(int)))
-        starts, ends = stretch["arc_start_um"].to_numpy(), stretch["arc_end_um"].to_numpy()
-        lengths += [ends[b - 1] - starts[a] for a, b in zip(edges[::2], edges[1::2], strict=True)]
-    found = np.asarray(lengths, np.float64)
-    return found[found >= min_gap_um]

@@ -29,6 +29,8 @@ class Pool:
     bins       `statistic` of the junction table's column `top` over all sections' bins
     gaps       the median length of the gaps of all sections
     h_score    100 * (n_1plus + 2 n_2plus + 3 n_3plus) / n_nuclei, with the limits of a mean
+    largest    the largest
+    worst      the last of ok, review, reject that any section has
     apart      cannot be pooled from what is kept; missing, with a reason
     ========== ===========================================================================
     """
@@ -43,6 +45,8 @@ class Pool:
         "bins",
         "gaps",
         "h_score",
+        "largest",
+        "worst",
         "apart",
     ]
     top: str = ""
@@ -193,7 +197,13 @@ PROFILE: tuple[Column, ...] = (
         "1",
         "Fraction of the line's pixels with any channel at or below the floor of the camera.",
     ),
-    _flag("positive", "The background-subtracted peak reaches the threshold."),
+    _flag("positive", "The line reaches the threshold over at least half of the bin."),
+    _number(
+        "positive_fraction",
+        "1",
+        "Part of the bin's length over which the line reaches the threshold.",
+        required=False,
+    ),
 )
 
 IDENTITY: tuple[Column, ...] = (
@@ -267,11 +277,17 @@ P16: tuple[Column, ...] = (
 
 COL7: tuple[Column, ...] = (
     _number("continuity_percent", "%", "Measured junction that is positive.",
-            pool=Pool("bins", "positive", statistic="percent")),
+            pool=Pool("bins", "positive_fraction", statistic="percent")),
+    _number("continuity_percent_low", "%", "Lower 95 % limit of the continuity, by block "
+            "bootstrap along the arc.", pool=Pool("apart")),
+    _number("continuity_percent_high", "%", "Upper 95 % limit of the continuity.",
+            pool=Pool("apart")),
     _count("n_gaps", "Interruptions of the line of at least the least gap length."),
     _number("gap_length_median_um", "um",
             "Median length of the gaps; one that runs into the end of the measured junction "
             "counts with the length that is seen.", pool=Pool("gaps")),
+    _number("gap_length_longest_um", "um", "Length of the longest gap; 0 without any.",
+            pool=Pool("largest")),
     _number("peak_od_mean", "OD", "Mean of the bins' peak OD.",
             pool=Pool("bins", "peak_od", statistic="mean")),
     _number("peak_od_median", "OD", "Median of the bins' peak OD.", pool=Pool("bins", "peak_od")),
@@ -283,6 +299,19 @@ COL7: tuple[Column, ...] = (
             pool=Pool("bins", "integrated_od_um", statistic="iqr")),
     _number("fwhm_um_median", "um", "Median full width at half maximum of the line.",
             pool=Pool("bins", "fwhm_um")),
+    _number("fwhm_corrected_um_median", "um",
+            "The same less the width of the optics (optics_fwhm_um), in squares.",
+            pool=Pool("apart")),
+    _number("optics_fwhm_um", "um", "Width that scanner and pixel give to a thin line; set."),
+    _number("oblique_percent", "%", "Measured bins whose line is so wide that they are cut "
+            "obliquely.", pool=Pool("weighted", bottom="measured_length_mm")),
+    *(
+        _number(f"{name}_{figure}", unit, f"{what} of the {place}.", pool=Pool("apart"))
+        for name, place in (("ridge", "tips of the rete ridges"), ("papilla", "tops of the "
+                            "papillae"), ("flank", "flanks between them"))
+        for figure, unit, what in (("continuity_percent", "%", "Continuity"),
+                                   ("integrated_od_um_mean", "OD um", "Mean integrated OD"))
+    ),
     _number("saturated_percent", "%",
             "Pixels of the line with any channel at or below the floor of the camera.",
             pool=Pool("bins", "saturated_fraction", statistic="percent")),
@@ -308,6 +337,23 @@ BOTH: tuple[Column, ...] = (
     _number("excluded_area_mm2", "mm2",
             "Adnexa, and epidermis beside junction that is not measured: left out of lengths, "
             "thickness and rates per mm.", pool=Pool("sum")),
+    *(
+        _number(f"excluded_{name}_mm2", "mm2", meaning, pool=Pool("sum"))
+        for name, meaning in (
+            ("pen", "Pen and ink."),
+            ("debris", "Debris and dust."),
+            ("bubble", "Air bubbles."),
+            ("coverslip", "Edges of the coverslip."),
+            ("blood", "Pools of blood."),
+            ("fold", "Folds of the section."),
+            ("blur", "Tissue out of focus."),
+        )
+    ),
+    _number("artefact_percent", "%", "Tissue that lies in any of these.",
+            pool=Pool("weighted", bottom="tissue_area_mm2")),
+    _text("quality", "ok, review or reject: whether the slide is fit to be measured.",
+          pool=Pool("worst")),
+    _text("quality_reasons", "Why it is not ok; none.", pool=Pool("joined")),
     _number("focus_score", "1", "Sharpness of the measured tissue.",
             pool=Pool("weighted", bottom="tissue_area_mm2")),
     _number("mpp", "um/px", "Size of a level-0 pixel."),

@@ -15,15 +15,17 @@ from skimage.measure import find_contours
 
 from histoquant import anatomy
 from histoquant.anatomy import Compartments
+from histoquant.artefacts import NAMES, REASONS
 from histoquant.junction import Junction, Stretch
 
 Feature = dict[str, Any]
 
+_EXCLUDED_COLOUR = (120, 120, 120)
 _REGIONS: tuple[tuple[str, str, int, tuple[int, int, int]], ...] = (
     ("Stratum corneum", "", anatomy.STRATUM_CORNEUM, (204, 121, 167)),
     ("Epidermis", "", anatomy.EPIDERMIS, (0, 114, 178)),
     ("Dermis", "", anatomy.DERMIS, (230, 159, 0)),
-    ("Excluded", "adnexal epithelium", anatomy.ADNEXA, (120, 120, 120)),
+    ("Excluded", "adnexal epithelium", anatomy.ADNEXA, _EXCLUDED_COLOUR),
 )
 _TISSUE_COLOUR = (0, 158, 115)
 _JUNCTION_COLOUR = (213, 94, 0)
@@ -39,7 +41,11 @@ def feature_collection(compartments: Compartments, junction: Junction, mpp: floa
     mpp
         Size of a level-0 pixel in um: coordinates are (x, y) in level-0 pixels.
     """
-    features = [*_region_features(compartments, mpp), *_junction_features(junction, mpp)]
+    features = [
+        *_region_features(compartments, mpp),
+        *_artefact_features(compartments, mpp),
+        *_junction_features(junction, mpp),
+    ]
     for number, feature in enumerate(features):
         name = feature["properties"]["name"]
         feature["id"] = str(uuid.uuid5(uuid.NAMESPACE_OID, f"histoquant {number} {name}"))
@@ -109,27 +115,41 @@ def _region_features(compartments: Compartments, mpp: float) -> Iterator[Feature
         yield feature
 
 
+def _artefact_features(compartments: Compartments, mpp: float) -> Iterator[Feature]:
+    if compartments.artefacts is None:
+        return
+    for code in NAMES:
+        mask = compartments.artefacts == code
+        if not mask.any():
+            continue
+        polygon = outlines(mask, compartments.mpp / mpp)
+        measurements = {"Area mm^2": float(polygon.area) * mpp**2 / 1e6}
+        feature = _feature(polygon, "Excluded", _EXCLUDED_COLOUR, measurements)
+        feature["properties"]["metadata"] = {"reason": REASONS[code]}
+        yield feature
+
+
 def _junction_features(junction: Junction, mpp: float) -> Iterator[Feature]:
     for number, stretch in enumerate(junction.stretches):
-        for excluded, points in _runs(stretch):
+        for reason, points in _runs(stretch):
             line = shapely.LineString(points[:, ::-1] / mpp)
             measurements = {"Length um": float(line.length) * mpp}
             feature = _feature(line, "DEJ", _JUNCTION_COLOUR, measurements)
             feature["properties"]["metadata"] = {
                 "stretch": str(number),
-                "excluded": "true" if excluded else "false",
-                "reason": stretch.exclusion if excluded else "",
+                "excluded": "true" if reason else "false",
+                "reason": reason,
             }
             yield feature
 
 
-def _runs(stretch: Stretch) -> Iterator[tuple[bool, NDArray[np.float64]]]:
-    """Parts of a stretch, excluded or measured: a segment is excluded with either of its ends."""
-    out = stretch.excluded[:-1] | stretch.excluded[1:]
+def _runs(stretch: Stretch) -> Iterator[tuple[str, NDArray[np.float64]]]:
+    """Parts of a stretch, each with why it is excluded, which it is with either of its ends."""
+    before, after = stretch.reasons[:-1], stretch.reasons[1:]
     start = 0
-    for excluded, segments in groupby(out.tolist()):
+    for reason, segments in groupby(np.where(before != "", before, after).tolist()):
         stop = start + len(list(segments))
-        yield excluded, stretch.points_um[start : stop + 1]
+        yield reason, stretch.points_um[start : stop + 1]
         start = stop
 
 

@@ -19,6 +19,7 @@ from scipy.spatial import cKDTree
 from skimage.measure import find_contours
 
 from histoquant.anatomy import DERMIS, EPIDERMIS, Compartments
+from histoquant.artefacts import NONE, REASONS
 from histoquant.border import FULL
 from histoquant.polyline import cut_knobs, length, right_normals, sample, smooth_course, smooth_line
 from histoquant.settings import AnatomySettings, JunctionSettings
@@ -56,12 +57,16 @@ class Stretch:
         about.
     exclusion
         Why the excluded vertices are.
+    artefacts
+        uint8 (n,): which artefact a vertex lies in, by the codes of `histoquant.artefacts`;
+        None without any.
     """
 
     points_um: Points
     excluded: Mask
     course_um: Points
     exclusion: str = "within the cut edge"
+    artefacts: npt.NDArray[np.uint8] | None = None
 
     def __post_init__(self) -> None:
         if self.points_um.ndim != 2 or self.points_um.shape[1] != 2 or len(self.points_um) < 2:
@@ -72,6 +77,15 @@ class Stretch:
                 f"{count} points, but exclusions {self.excluded.shape}, "
                 f"course {self.course_um.shape}"
             )
+
+    @cached_property
+    def reasons(self) -> npt.NDArray[np.object_]:
+        """Why each vertex (n,) is excluded; empty where it is measured."""
+        words = np.where(self.excluded, self.exclusion, "").astype(object)
+        if self.artefacts is not None:
+            hit = self.artefacts != NONE
+            words[hit] = np.asarray(REASONS, object)[self.artefacts[hit]]
+        return words
 
     @cached_property
     def arc_um(self) -> Floats:

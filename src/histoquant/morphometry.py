@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -9,11 +11,13 @@ from scipy.signal import find_peaks
 
 from histoquant.anatomy import (
     ADNEXA,
+    BACKGROUND,
     DERMIS,
     EPIDERMIS,
     STRATUM_CORNEUM,
     Compartments,
 )
+from histoquant.artefacts import NAMES, NONE, REASONS
 from histoquant.junction import Junction, Stretch, trace_surface
 from histoquant.settings import JunctionSettings, Settings
 
@@ -55,7 +59,11 @@ def measure_morphometry(
         "ridge_height_um_median": float(np.median(heights)) if len(heights) else float("nan"),
         "tissue_area_mm2": compartments.area_mm2(*_WHOLE),
         "excluded_area_mm2": excluded_um2 / 1e6 + compartments.area_mm2(ADNEXA),
+        **_artefact_areas(compartments),
     }
+    summary["excluded_area_mm2"] = float(str(summary["excluded_area_mm2"])) + _added_mm2(
+        compartments, junction
+    )
     why = junction.reason or "no skin surface lies over the measured junction"
     reasons = {name: why for name, value in summary.items() if np.isnan(value)}  # type: ignore[call-overload]
     if junction.stretches and not len(heights):
@@ -126,9 +134,43 @@ def _bins(number: int, stretch: Stretch, mpp: float, settings: Settings) -> pd.D
             "y_px": np.interp(middle, stretch.arc_um, stretch.points_um[:, 0]) / mpp,
             "feature": np.select([offset > half, offset < -half], [RIDGE, PAPILLA], FLANK),
             "excluded": excluded,
-            "exclusion_reason": np.where(excluded, stretch.exclusion, ""),
+            "exclusion_reason": np.where(excluded, _reasons_at(stretch, middle), ""),
         }
     )
+
+
+def _reasons_at(stretch: Stretch, arc_um: npt.NDArray[Any]) -> npt.NDArray[np.object_]:
+    """Why the junction is excluded at arc lengths: the reason of an excluded vertex beside."""
+    after = np.clip(np.searchsorted(stretch.arc_um, arc_um), 1, len(stretch.arc_um) - 1)
+    before, following = stretch.reasons[after - 1], stretch.reasons[after]
+    return np.asarray(np.where(before != "", before, following), object)
+
+
+def _artefact_areas(compartments: Compartments) -> dict[str, float]:
+    """Area (mm2) of each kind of artefact, and their share of the tissue (%)."""
+    codes, pixel_mm2 = compartments.artefacts, compartments.mpp**2 / 1e6
+    count = np.bincount(codes.ravel(), minlength=len(REASONS)) if codes is not None else None
+    areas = {
+        f"excluded_{name}_mm2": 0.0 if count is None else float(count[code]) * pixel_mm2
+        for code, name in NAMES.items()
+    }
+    lost, whole = 0, int(np.count_nonzero(compartments.labels))
+    if codes is not None:
+        lost = int(np.count_nonzero(codes))
+        whole += int(np.count_nonzero((codes != NONE) & (compartments.labels == BACKGROUND)))
+    return areas | {"artefact_percent": 100 * lost / whole if whole else float("nan")}
+
+
+def _added_mm2(compartments: Compartments, junction: Junction) -> float:
+    """Area (mm2) of the artefacts that is not excluded already, as adnexa or beside junction."""
+    codes = compartments.artefacts
+    if codes is None:
+        return 0.0
+    own = (codes != NONE) & (compartments.labels != ADNEXA)
+    epidermis = np.argwhere(own & (compartments.labels == EPIDERMIS)).astype(np.float64)
+    beside = junction.locate((epidermis + 0.5) * compartments.mpp).excluded
+    count = np.count_nonzero(own) - np.count_nonzero(beside)
+    return float(count) * compartments.mpp**2 / 1e6
 
 
 def _surface_length(compartments: Compartments, junction: Junction) -> float:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from histoquant.anatomy import ADNEXA, EPIDERMIS, STRATUM_CORNEUM, Compartments
+from histoquant.artefacts import NAMES, REASONS
 from histoquant.junction import Junction
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ _TISSUE = ("tissue", (90, 90, 90))
 _JUNCTION = ("junction", _BLACK)
 _JUNCTION_ON_BLACK = ("junction", (240, 228, 66))
 _UNMEASURED = ("junction, not measured", (150, 150, 150))
+_ARTEFACT = ("artefact (left out)", _VERMILION)
 _NEGATIVE, _POSITIVE = ("negative nucleus", _BLUE), ("positive nucleus", _VERMILION)
 _UNJUDGED = ("nucleus", _SKY)
 _LEFT_OUT = ("nucleus left out", (150, 150, 150))
@@ -112,6 +114,7 @@ def draw_overlay(
             legend.append(
                 _draw_outline(canvas, compartments.labels == code, compartments.mpp, style, 1)
             )
+    legend += _draw_artefacts(canvas, compartments)
     # On collagen VII the line must not hide the stain it runs along.
     legend += _draw_junction(canvas, junction, width=2 if nuclei is not None else 0.5)
     if nuclei is not None:
@@ -149,6 +152,28 @@ def _draw_outline(
         points = contour[:, 0, ::-1].astype(np.float64)
         canvas.line((np.vstack([points, points[:1]]) + 0.5) * mpp, style[1], width)
     return style
+
+
+def _draw_artefacts(canvas: _Canvas, compartments: Compartments) -> list[tuple[str, Rgb]]:
+    """Outline what is left out and name it there."""
+    codes = compartments.artefacts
+    if codes is None:
+        return []
+    mpp, scale = compartments.mpp, 0.6 * canvas.unit
+    for code in NAMES:
+        mask = codes == code
+        if not mask.any():
+            continue
+        _draw_outline(canvas, mask, mpp, _ARTEFACT, 2)
+        _, _, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+        for left, top, *_ in stats[1:].tolist():
+            corner = canvas.pixels(np.array([[top, left]]) * mpp)[0] >> _SHIFT
+            at = (int(corner[0]), max(int(corner[1]) - 4 * canvas.unit, 14 * canvas.unit))
+            cv2.putText(
+                canvas.image, REASONS[code], at, cv2.FONT_HERSHEY_SIMPLEX, scale, _ARTEFACT[1],
+                canvas.unit, cv2.LINE_AA,
+            )  # fmt: skip
+    return [_ARTEFACT]
 
 
 def _draw_junction(canvas: _Canvas, junction: Junction, width: float) -> list[tuple[str, Rgb]]:

@@ -19,6 +19,7 @@ from histoquant.anatomy import (
     STRATUM_CORNEUM,
     Compartments,
 )
+from histoquant.artefacts import REASONS as ARTEFACTS
 from histoquant.detection import find_nuclei
 from histoquant.junction import Junction
 from histoquant.positivity import BASAL, SUPRABASAL, block_runs, grade
@@ -189,6 +190,9 @@ def place_nuclei(
     for number, outside in enumerate(_OUTSIDE, 1):
         reason[code == outside] = number
     reasons = ["", *(NAMES[outside].replace("_", " ") for outside in _OUTSIDE)]
+    artefact = compartments.artefact_at(points)
+    reason[artefact > 0] = len(reasons) - 1 + artefact[artefact > 0].astype(np.int8)
+    reasons += ARTEFACTS[1:]
     return nuclei.assign(
         compartment=_categorical(group, _PLACES),
         dej_distance_um=depth,
@@ -269,6 +273,9 @@ def _areas(
     cell = (stride * compartments.mpp) ** 2 / 1e6
     epidermis = compartments.area_mm2(EPIDERMIS)
     kept = np.ones(len(points), np.bool_)
+    if compartments.artefacts is not None:
+        lost = compartments.artefacts > 0
+        left_out = lost if left_out is None else lost | left_out
     if left_out is not None:
         kept = ~left_out[rows * stride, columns * stride]
         out = np.count_nonzero(compartments.labels[left_out] == EPIDERMIS)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from histoquant.anatomy import find_compartments
 from histoquant.blocks import plan_blocks
@@ -42,14 +43,26 @@ from histoquant.fluorescent_section import (
     with_nuclear_thresholds,
 )
 from histoquant.junction import trace_junction
+from histoquant.line_picture import draw_line
 from histoquant.morphometry import junction_bins, measure_morphometry
 from histoquant.nuclei import HALO_UM
 from histoquant.overlay import draw_overlay
 from histoquant.p16 import measure_p16, threshold_sweep
+from histoquant.quality import (
+    Overview,
+    after_anatomy,
+    before_anatomy,
+    judge,
+    leave_out,
+    mark,
+    opaque,
+    overview_of,
+)
 from histoquant.results import SlideResult
 from histoquant.settings import MARKERS, Marker, Settings
 from histoquant.slides import Slide, open_slide
 from histoquant.staining import field_figures, find_model, survey_slide
+from histoquant.stains import StainModel
 from histoquant.tissue import tissue_detail
 from histoquant.traces import Section, provenance, trace_reasons, traces, warnings_of
 from histoquant.windowed import density_of, stains_of
@@ -75,6 +88,7 @@ class _Measured:
     """With the thresholds that were used: in fluorescence they are the slide's own."""
     nuclei: pd.DataFrame | None = None
     straightened: Straightened | None = None
+    line_picture: bytes | None = None
 
 
 def quantify(
@@ -176,21 +190,25 @@ def _measure(
     used = measured.settings
     warnings = warnings_of(section, measured.summary, marker, used, damaged)
     warnings += fluorescence_warnings(section, measured.summary, used)
+    told = traces(slide, section, marker, used) | {"damaged_tiles": damaged}
+    verdict, doubts = judge({**morphometry, **told}, settings.quality)
     return SlideResult(
         slide_id=slide_id or Path(slide.path).name.split(".")[0],
         marker=marker,
         summary={
             **measured.summary,
             **morphometry,
-            **traces(slide, section, marker, used),
+            **told,
             "settings_sha256": settings.sha256,
-            "damaged_tiles": damaged,
+            "quality": verdict,
+            "quality_reasons": "; ".join(doubts) or "none",
             "warnings": "; ".join(warnings) or "none",
         },
         reasons=trace_reasons(section) | reasons | measured.reasons,
         nuclei=measured.nuclei,
         junction=measured.bins,
         straightened=None if measured.straightened is None else measured.straightened.od,
+        line_picture=measured.line_picture,
         compartments=section.compartments,
         junction_line=section.junction,
         provenance={
@@ -220,22 +238,50 @@ def _find_anatomy(
     model = find_model(slide, survey, settings)
     report("finding epidermis and junction")
     mpp = max(settings.anatomy.mpp, slide.mpp)
-    density = density_of(slide.overview(mpp), survey.white, settings.stains.max_od)
+    picture = slide.overview(mpp)
+    density = density_of(picture, survey.white, settings.stains.max_od)
     second: SecondStain = "nuclear_marker" if marker == "p16" else "marker"
     if not model.has_marker:
         second = "counterstain"
-    compartments = find_compartments(
-        stains_of(density, model),
-        tissue_detail(density, survey.tissue, mpp, settings.tissue, workers=workers)
-        & slide.known(mpp),
+    tissue = tissue_detail(density, survey.tissue, mpp, settings.tissue, workers=workers)
+    compartments = _without_artefacts(
+        partial(
+            find_compartments,
+            stains_of(density, model),
+            mpp=mpp,
+            settings=settings.anatomy,
+            second=second,
+            workers=workers,
+        ),
+        tissue & slide.known(mpp),
         mpp,
-        settings.anatomy,
-        second,
-        workers=workers,
+        overview_of(picture, survey.white, mpp, settings.stains.max_od),
+        model,
+        settings,
     )
     junction = trace_junction(compartments, settings.junction, settings.anatomy)
+    junction = leave_out(junction, compartments)
     fields = field_figures(slide, survey, model, settings)
     return Section(survey.white, model, survey.tissue, compartments, junction, fields)
+
+
+def _without_artefacts(
+    find: Callable[..., Compartments],
+    tissue: npt.NDArray[np.bool_],
+    mpp: float,
+    view: Overview,
+    model: StainModel,
+    settings: Settings,
+) -> Compartments:
+    """Compartments of what no artefact hides; once more where some were found only with them."""
+    artefacts = before_anatomy(view, settings.stains.preset, settings.quality)
+    hidden = opaque(artefacts, tissue.shape, mpp)
+    compartments = find(tissue=tissue & ~hidden)
+    artefacts = after_anatomy(view, artefacts, compartments, model, settings.quality)
+    more = opaque(artefacts, tissue.shape, mpp)
+    if (more & tissue & ~hidden).any():
+        compartments = find(tissue=tissue & ~more)
+    return mark(compartments, artefacts)
 
 
 def _measure_p16(
@@ -259,7 +305,7 @@ def _measure_p16(
         blocks,
         settings,
         workers,
-        keep=lambda points_um: section.compartments.at(points_um) > 0,
+        keep=section.compartments.holds,
     )
     if isinstance(section.model, FluorescenceModel):
         settings = with_nuclear_thresholds(settings, section.model, found)
@@ -312,4 +358,5 @@ def _measure_collagen7(
         },
         settings,
         straightened=straightened,
+        line_picture=draw_line(straightened, table, settings.collagen7),
     )

@@ -18,7 +18,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from histoquant import rates, tables
-from histoquant.collagen7 import gap_lengths
+from histoquant.gaps import gap_lengths, positive_fraction
+from histoquant.quality import ORDER
 from histoquant.results import csv_text, missing_reasons, reasons_text
 from histoquant.settings import Marker
 from histoquant.tables import Column
@@ -143,6 +144,17 @@ def _joined(column: Column, sections: list[Section]) -> tuple[Row, str]:
     return {column.name: "; ".join(map(str, values)) or None}, ""
 
 
+def _largest(column: Column, sections: list[Section]) -> tuple[Row, str]:
+    kept, rows, note = _measured(sections, column.name)
+    return {column.name: max(value for (value,) in rows) if kept else None}, note
+
+
+def _worst(column: Column, sections: list[Section]) -> tuple[Row, str]:
+    found = [str(v) for v in _distinct(s.summary.get(column.name) for s in sections)]
+    known = [verdict for verdict in ORDER if verdict in found]
+    return {column.name: known[-1] if known else None}, ""
+
+
 def _distinct(values: Iterable[object]) -> Iterator[object]:
     return iter(dict.fromkeys(v for v in values if not tables.is_missing(v)))
 
@@ -195,8 +207,12 @@ def _bins(column: Column, sections: list[Section]) -> tuple[Row, str]:
 
 def _kept_bins(section: Section, name: str) -> Floats:
     table = section.junction()
-    values = table.loc[~table["excluded"].astype(bool), name].to_numpy(np.float64, na_value=np.nan)
-    return cast(Floats, values[np.isfinite(values)])
+    table = table[~table["excluded"].astype(bool)]
+    if name == "positive_fraction":
+        values = positive_fraction(table)  # a result of an earlier version has whole bins only
+    else:
+        values = table[name].to_numpy(np.float64, na_value=np.nan)
+    return values[np.isfinite(values)]
 
 
 def _quartile_range(values: Floats) -> float:
@@ -236,6 +252,8 @@ def _apart(column: Column, sections: list[Section]) -> tuple[Row, str]:
 _POOLS: dict[str, Callable[[Column, list[Section]], tuple[Row, str]]] = {
     "same": _same,
     "joined": _joined,
+    "worst": _worst,
+    "largest": _largest,
     "sum": _sum,
     "percent": _rate,
     "rate": _rate,

@@ -11,6 +11,7 @@
         compartments.geojson  tissue, compartments and junction, level-0 pixels
         anatomy.npz           the same without loss: what `histoquant remeasure` starts from
         straightened.zarr     col7, arc length x depth
+        straightened.png      col7: the same as a picture, with its profile and gaps
         overlay.png
 
 The directory appears by one rename, so it is never half-written. Reviewers' edits
@@ -95,6 +96,8 @@ class SlideResult:
     junction_line: Junction | None
     provenance: dict[str, object]
     overlay: bytes | None = None
+    line_picture: bytes | None = None
+    """The straightened junction with its profile as PNG (col7), else None."""
 
 
 def write_result(
@@ -174,6 +177,7 @@ def read_result(directory: Path | str) -> SlideResult:
     try:
         nuclei = directory / "nuclei.parquet"
         overlay = directory / "overlay.png"
+        line_picture = directory / "straightened.png"
         compartments, line = _read_anatomy(directory / ANATOMY)
         return SlideResult(
             slide_id=record["slide_id"],
@@ -187,6 +191,7 @@ def read_result(directory: Path | str) -> SlideResult:
             junction_line=line,
             provenance=record["provenance"],
             overlay=overlay.read_bytes() if overlay.exists() else None,
+            line_picture=line_picture.read_bytes() if line_picture.exists() else None,
         )
     except (OSError, KeyError, ValueError) as error:
         raise ResultError(f"{directory} is damaged ({error}): measure the slide again") from error
@@ -293,6 +298,8 @@ def _write_pictures(
 ) -> None:
     if result.overlay is not None:
         (new / "overlay.png").write_bytes(result.overlay)
+    if result.line_picture is not None:
+        (new / "straightened.png").write_bytes(result.line_picture)
     if result.straightened is not None:
         attributes = result.provenance.get("straightened", {})
         _write_straightened(result.straightened, new / "straightened.zarr", attributes)

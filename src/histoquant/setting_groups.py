@@ -340,6 +340,22 @@ class Collagen7Settings(Group):
         20.0, ge=0, description="Shorter interruptions of the line do not count as gaps (um)."
     )
 
+    optics_fwhm_um: float = Field(
+        1.0,
+        ge=0,
+        description="Full width at half maximum (um) that scanner and pixel give to an infinitely "
+        "thin line; taken off the measured width in squares for the corrected one. Measure it on "
+        "your scanner: some 1 um at 20x and 0.5 um/px.",
+    )
+    oblique_um: float = Field(
+        6.0,
+        gt=0,
+        description="A bin whose line is wider than this (um) is cut obliquely.",
+    )
+    bootstrap_seed: int = Field(
+        0, ge=0, description="Seed of the block bootstrap behind the limits of the continuity."
+    )
+
     @model_validator(mode="after")
     def _room_for_background(self) -> Self:
         # The peak may lie a band off the junction, and background begins a band beyond the peak.
@@ -394,10 +410,10 @@ class QualitySettings(Group):
         0.04, ge=0, description="Focus score below which a slide is rejected."
     )
     review_length_mm: float = Field(
-        0.5,
+        0.3,
         ge=0,
-        description="Measured junction (mm) below which a slide is to be reviewed: half a mm holds "
-        "some ten rete ridges.",
+        description="Measured junction (mm) below which a slide is to be reviewed: it holds "
+        "some three rete ridges.",
     )
     review_saturated_percent: float = Field(
         5.0,

@@ -135,13 +135,13 @@ def _blood(light: Array, tissue: Mask, mpp: float, rng: np.random.Generator) -> 
     radius = rng.uniform(70, 130)
     away = _wobbly(light.shape, y, x, mpp, rng, 0.25)
     count = int(3.2 * radius**2 / 30)
-    od = np.zeros(light.shape[:2])
+    od: Array = np.zeros(light.shape[:2])
     reach = int(np.ceil(5 / mpp))
     for _ in range(count):
         turn, out = rng.uniform(0, 2 * np.pi), radius * np.sqrt(rng.uniform())
         cy, cx = (y + out * np.sin(turn)) / mpp, (x + out * np.cos(turn)) / mpp
         top, left = int(cy) - reach, int(cx) - reach
-        if min(top, left) < 0 or top + 2 * reach >= len(od) or left + 2 * reach >= od.shape[1]:
+        if min(top, left) < 0 or top + 2 * reach >= len(od) or left + 2 * reach >= light.shape[1]:
             continue
         rows, columns = (np.arange(2 * reach) + start - c for start, c in ((top, cy), (left, cx)))
         distance = np.hypot(rows[:, None], columns[None]) * mpp

@@ -2,28 +2,12 @@
 
 from __future__ import annotations
 
-from histoquant.quality.artefacts import (
-    NAMES,
-    NONE,
-    REASONS,
-    Artefacts,
-    leave_out,
-    reasons_at,
-)
-from histoquant.quality.survey import (
-    Overview,
-    after_anatomy,
-    before_anatomy,
-    opaque,
-    overview_of,
-)
+from histoquant.quality.artefacts import Artefacts, leave_out, mark
+from histoquant.quality.survey import Overview, after_anatomy, before_anatomy, opaque, overview_of
 from histoquant.quality.verdict import ORDER, Verdict, judge
 
 __all__ = [
-    "NAMES",
-    "NONE",
     "ORDER",
-    "REASONS",
     "Artefacts",
     "Overview",
     "Verdict",
@@ -31,7 +15,7 @@ __all__ = [
     "before_anatomy",
     "judge",
     "leave_out",
+    "mark",
     "opaque",
     "overview_of",
-    "reasons_at",
 ]

@@ -8,6 +8,8 @@ the tissue in its band is denser than that on both of its sides.
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -70,7 +72,7 @@ def find_folds(
     return folds
 
 
-def _follow(smooth: FloatArray, seed: Mask, tissue: Mask, mpp: float) -> Mask:
+def _follow(smooth: npt.NDArray[Any], seed: Mask, tissue: Mask, mpp: float) -> Mask:
     """The band that runs straight through a seed, as far as it stands out from both sides."""
     pixels = np.argwhere(seed).astype(np.float64)
     band = np.zeros_like(tissue)
@@ -96,12 +98,13 @@ def _follow(smooth: FloatArray, seed: Mask, tissue: Mask, mpp: float) -> Mask:
     first, last = centre - along * back / mpp, centre + along * ahead / mpp
     line = np.rint(np.array([first[::-1], last[::-1]])).astype(np.int32)
     drawn = np.zeros(tissue.shape, np.uint8)
-    cv2.line(drawn, tuple(line[0].tolist()), tuple(line[1].tolist()), 1, max(1, round(2 * (half + 4) / mpp)))  # fmt: skip
+    width = max(1, round(2 * (half + 4) / mpp))
+    cv2.line(drawn, tuple(line[0].tolist()), tuple(line[1].tolist()), 1, width)
     return (drawn > 0) & tissue
 
 
 def _run(
-    smooth: FloatArray,
+    smooth: npt.NDArray[Any],
     tissue: Mask,
     centre: Floats,
     along: Floats,
@@ -112,11 +115,9 @@ def _run(
     """How far (um) from the seed the band is denser than both of its sides."""
     steps = np.arange(0, _REACH_UM, _STEP_UM)
     offsets = np.array([0.0, -(half + _FLANK_UM), half + _FLANK_UM])
-    where = (
-        centre + steps[:, None, None] / mpp * along + offsets[None, :, None] / mpp * across
-    )
+    where = centre + steps[:, None, None] / mpp * along + offsets[None, :, None] / mpp * across
     at = np.rint(where).astype(int)
-    inside = ((at >= 0) & (at < np.array(smooth.shape))).all(axis=-1)
+    inside = np.asarray(((at >= 0) & (at < np.array(smooth.shape))).all(axis=-1))
     rows, columns = (np.clip(at[..., k], 0, smooth.shape[k] - 1) for k in (0, 1))
     level = np.where(inside & tissue[rows, columns], smooth[rows, columns], 0)
     on = inside[:, 0] & tissue[rows[:, 0], columns[:, 0]]

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from histoquant.quality.artefacts import DEBRIS, PEN
+from histoquant.artefacts import DEBRIS, PEN
 from histoquant.stains import Preset
 from histoquant.tissue import closed, drop_small, opened
 
@@ -61,7 +61,7 @@ def find_ink(od: FloatArray, mpp: float, preset: Preset) -> npt.NDArray[np.uint8
     -------
     uint8 (h, w): `PEN`, `DEBRIS` or 0.
     """
-    smooth = cv2.GaussianBlur(od, (0, 0), _SMOOTH_UM / mpp)
+    smooth = np.asarray(cv2.GaussianBlur(od, (0, 0), _SMOOTH_UM / mpp), np.float32)
     total = smooth.sum(axis=-1)
     coloured = total >= _MIN_SUM_OD
     codes = np.zeros(total.shape, np.uint8)
@@ -85,9 +85,7 @@ def find_ink(od: FloatArray, mpp: float, preset: Preset) -> npt.NDArray[np.uint8
     return codes
 
 
-def _foreignness(
-    smooth: FloatArray, coloured: Mask, preset: Preset
-) -> FloatArray:
+def _foreignness(smooth: FloatArray, coloured: Mask, preset: Preset) -> FloatArray:
     """How far each colour lies from tissue's, 1 where it is foreign; 0 where it is too pale."""
     chosen = smooth[coloured]
     shares = chosen / chosen.sum(axis=1, keepdims=True)

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from histoquant.quality.artefacts import BUBBLE, COVERSLIP
+from histoquant.artefacts import BUBBLE, COVERSLIP
 
 FloatArray = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
@@ -33,6 +33,7 @@ _EDGE_COVER = 0.75
 _RIM_UM = 10.0
 _TRIALS = 400
 _MAX_SHAPES = 12
+_MAX_POINTS = 60_000
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,8 @@ class _Shape:
         """Distance of (n, 2) points from it."""
         apart = points - self.centre
         if self.along is None:
-            return np.abs(np.hypot(*apart.T) - self.radius)
-        return np.abs(apart[:, 0] * self.along[1] - apart[:, 1] * self.along[0])
+            return np.asarray(np.abs(np.hypot(*apart.T) - self.radius))
+        return np.asarray(np.abs(apart[:, 0] * self.along[1] - apart[:, 1] * self.along[0]))
 
 
 def find_outlines(od: FloatArray, mpp: float) -> npt.NDArray[np.uint8]:
@@ -66,6 +67,8 @@ def find_outlines(od: FloatArray, mpp: float) -> npt.NDArray[np.uint8]:
     codes = np.zeros(od.shape[:2], np.uint8)
     points = np.argwhere(_grey_lines(od, mpp)).astype(np.float64)
     rng = np.random.default_rng(0)
+    if len(points) > _MAX_POINTS:  # texture, not lines; a line still stands out
+        points = points[rng.permutation(len(points))[:_MAX_POINTS]]
     for _ in range(_MAX_SHAPES):
         found = _best_shape(points, mpp, rng)
         if found is None:
@@ -81,7 +84,7 @@ def _grey_lines(od: FloatArray, mpp: float) -> Mask:
     size = 2 * max(1, round(_LINE_UM / mpp)) + 1
     element = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
     excess = od - np.stack(
-        [cv2.morphologyEx(np.ascontiguousarray(od[..., k]), cv2.MORPH_OPEN, element) for k in range(3)],
+        [cv2.morphologyEx(channel, cv2.MORPH_OPEN, element) for channel in cv2.split(od)],
         axis=-1,
     )  # fmt: skip
     strength = excess.mean(axis=-1)
@@ -94,9 +97,7 @@ def _grey_lines(od: FloatArray, mpp: float) -> Mask:
     return np.asarray(lines & (crowd <= _MAX_CROWD))
 
 
-def _best_shape(
-    points: Floats, mpp: float, rng: np.random.Generator
-) -> tuple[_Shape, int] | None:
+def _best_shape(points: Floats, mpp: float, rng: np.random.Generator) -> tuple[_Shape, int] | None:
     """The circle or line with most of its length on `points`; None where none is convincing."""
     least = _MIN_EXTENT_UM / mpp
     if len(points) < least:
@@ -147,7 +148,9 @@ def _judge(shape: _Shape, points: Floats, mpp: float) -> tuple[float, int]:
     """Length (um) of the shape that is seen, and what it is; 0 where it does not convince."""
     away = shape.distance(points) * mpp
     on = points[away <= _FIT_UM]
-    beside = np.count_nonzero((away > _FIT_UM + 6) & (away <= _BESIDE_UM)) / (_BESIDE_UM - _FIT_UM - 6)
+    beside = np.count_nonzero((away > _FIT_UM + 6) & (away <= _BESIDE_UM)) / (
+        _BESIDE_UM - _FIT_UM - 6
+    )
     if len(on) < _MIN_EXTENT_UM / mpp or beside > _MAX_BESIDE * len(on) / _FIT_UM:
         return 0.0, 0
     if shape.along is None:

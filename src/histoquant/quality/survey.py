@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from histoquant.anatomy import ADNEXA, BACKGROUND, DERMIS, EPIDERMIS, STRATUM_CORNEUM, Compartments
-from histoquant.quality.artefacts import BLOOD, BLUR, FOLD, NONE, OPAQUE, Artefacts, Codes
+from histoquant.artefacts import BLOOD, BLUR, FOLD, NONE, OPAQUE
+from histoquant.quality.artefacts import Artefacts, Codes
 from histoquant.quality.focus import CELL_PX, find_blur, sharpness
 from histoquant.quality.folds import find_folds
 from histoquant.quality.ink import find_ink

@@ -43,7 +43,8 @@ def _doubts(
     elif length is not None and length < settings.review_length_mm:
         yield (
             "review",
-            f"only {length:.2f} mm of junction is measured (limit {settings.review_length_mm:g} mm)",
+            f"only {length:.2f} mm of junction is measured "
+            f"(limit {settings.review_length_mm:g} mm)",
         )
     saturated = _number(summary, "tissue_saturated_percent")
     if saturated is not None and saturated >= settings.review_saturated_percent:

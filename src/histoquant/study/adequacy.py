@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy.spatial import cKDTree
 
-from histoquant.study.arc import Adequacy, Width, along_arc
+from histoquant.arc import Adequacy, Width, along_arc
 from histoquant.study.means import NAN, Floats, Scale, finite, number, pair_effects
 from histoquant.study.outcomes import Outcome
 from histoquant.study.pairs import Pairs

@@ -22,7 +22,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from histoquant.study.means import NAN, Floats
+NAN = float("nan")
+Floats = npt.NDArray[np.float64]
 
 FEWEST_BINS = 20
 _FEWEST_BLOCKS = 4
