@@ -226,6 +226,8 @@ def _with_pixels(
         with opened() as pixels:
             if measured.pending:
                 result = measure_line_anew(pixels, slide, measured, result)
+            if not pixels.is_colour:
+                return result, ("the overlay is that from before the review: fluorescence",)
             return redraw_overlay(pixels, result), ()
     except (HistoquantError, OSError) as error:
         if not measured.pending:

@@ -7,7 +7,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from qtpy.QtCore import QPointF, QRectF, Qt, QTimer, Signal
+from qtpy.QtCore import QPointF, QRectF, Qt, QTimer
+from qtpy.QtCore import Signal as Signal  # type: ignore[attr-defined,unused-ignore]
 from qtpy.QtGui import QColor, QFont, QImage, QPainter, QPen, QPixmap
 from qtpy.QtWidgets import (
     QAbstractItemView,
@@ -48,9 +49,10 @@ class Table(QTableWidget):
         self.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
         self.setShowGrid(False)
         self.setWordWrap(False)
-        self.verticalHeader().hide()
-        self.verticalHeader().setDefaultSectionSize(20)
-        header = self.horizontalHeader()
+        beside: Any = self.verticalHeader()
+        beside.hide()
+        beside.setDefaultSectionSize(20)
+        header: Any = self.horizontalHeader()
         header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
         header.setStretchLastSection(True)
 
@@ -214,7 +216,7 @@ class StripView(QWidget):
                 )
             )
         at = box.left() + (strip.centre + 0.5) * column
-        painter.setPen(QPen(QColor("#f000ff"), 1))
+        painter.setPen(QPen(QColor("#f000ff"), 2))
         painter.drawLine(QPointF(at, box.top()), QPointF(at, box.bottom()))
         painter.setPen(QColor("#202020"))
         painter.setFont(QFont(painter.font().family(), 8))
@@ -273,7 +275,7 @@ def tool_button(text: str, tip: str, action: Callable[[], object]) -> QToolButto
 def _pixmap(pixels: Any) -> QPixmap:
     data = np.ascontiguousarray(pixels)
     height, width = data.shape[:2]
-    image = QImage(data.data, width, height, 3 * width, QImage.Format.Format_RGB888)
+    image = QImage(data.tobytes(), width, height, 3 * width, QImage.Format.Format_RGB888)
     return QPixmap.fromImage(image.copy())
 
 

@@ -223,7 +223,8 @@ class QuantifyWidget(QWidget):
             self.command.setPlainText(f"({error})")
 
     def _copy(self) -> None:
-        QApplication.clipboard().setText(self.command.toPlainText())
+        clipboard: Any = QApplication.clipboard()
+        clipboard.setText(self.command.toPlainText())
 
     def _browse(self) -> None:
         chosen = QFileDialog.getExistingDirectory(self, "Folder for the results", self.out.text())
@@ -244,10 +245,11 @@ class QuantifyWidget(QWidget):
 
 def _entry(field: form.Field) -> QComboBox | QLineEdit:
     """An input whose tip is what the settings say of the field."""
+    entry: QComboBox | QLineEdit
     if field.choices:
-        entry: QComboBox | QLineEdit = QComboBox()
-        entry.addItems(list(field.choices))
-        entry.setCurrentText(field.default)
+        entry = box = QComboBox()
+        box.addItems(list(field.choices))
+        box.setCurrentText(field.default)
     else:
         entry = QLineEdit(field.default)
         entry.setPlaceholderText("unset")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,10 @@ from qtpy.QtWidgets import (
     QLabel,
     QLineEdit,
     QListWidget,
+    QSizePolicy,
     QStackedWidget,
     QTabWidget,
+    QToolButton,
     QVBoxLayout,
     QWidget,
 )
@@ -218,11 +221,13 @@ class ReviewWidget(QWidget):
 
     def reject(self) -> None:
         """Reject the slide, for the reason that was typed."""
-        self.desk_do(lambda desk: desk.judge("rejected", self.words.text()) and self.words.clear())
+        if self.desk is not None and self.desk.judge("rejected", self.words.text()):
+            self.words.clear()
 
     def note(self) -> None:
         """Put the words that were typed on the slide."""
-        self.desk_do(lambda desk: desk.note(self.words.text()) and self.words.clear())
+        if self.desk is not None and self.desk.note(self.words.text()):
+            self.words.clear()
 
     # -- showing ------------------------------------------------------------------------------
 
@@ -351,12 +356,10 @@ class ReviewWidget(QWidget):
             ("include", "Take in I"), ("compartment", "Compartment C"),
             ("redraw", "Junction J"), ("cut", "Cut K"),
         )  # fmt: skip
-        self.tools = {}
+        self.tools: dict[Tool, QToolButton] = {}
         for number, (tool, text) in enumerate(names):
-            made = tool_button(text, TOOLS[tool], lambda tool=tool: self.take(tool))
-            made.setSizePolicy(
-                made.sizePolicy().horizontalPolicy().Expanding, made.sizePolicy().verticalPolicy()
-            )
+            made = tool_button(text, TOOLS[tool], partial(self.take, tool))
+            made.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
             self.tools[tool] = made
             grid.addWidget(made, number // 4, number % 4)
         self.queue_button = button(
@@ -366,10 +369,10 @@ class ReviewWidget(QWidget):
         self.redo_button = button("Redo", "Ctrl+Shift+Z", lambda: self.desk_do(lambda d: d.redo()))
         hide = button("Show/hide H", "The slide alone, or with what was measured",
                       lambda: self.desk_do(lambda d: d.show_measurements()))  # fmt: skip
-        for column, made in enumerate(
+        for column, press in enumerate(
             (self.queue_button, hide, self.undo_button, self.redo_button)
         ):
-            grid.addWidget(made, 2, column)
+            grid.addWidget(press, 2, column)
         self.reason, self.compartment = QComboBox(), QComboBox()
         self.reason.setEditable(True)
         self.reason.addItems(list(REASONS))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from napari.viewer import Viewer
 
 from histoquant import HistoquantError
@@ -30,6 +32,7 @@ def copy_command_line(viewer: Viewer) -> str:
     if not paths:
         raise HistoquantError("No slide is open: drop its file on the viewer first.")
     line = Request(paths[0], "p16", "results").command_line()
-    QApplication.clipboard().setText(line)
+    clipboard: Any = QApplication.clipboard()
+    clipboard.setText(line)
     show_info(line)
     return line

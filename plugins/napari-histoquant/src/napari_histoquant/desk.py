@@ -23,6 +23,7 @@ from napari_histoquant.strip import Straightener
 from napari_histoquant.window import Box, Shown, choose
 
 Floats = npt.NDArray[np.float64]
+Place = Sequence[float] | Floats
 Tool = Literal["look", "positive", "negative", "not_a_nucleus", "automatic", "exclude", "include",
                "compartment", "redraw", "cut"]  # fmt: skip
 
@@ -162,7 +163,7 @@ class Desk:
         """Do again what was undone."""
         return self._change(lambda review: review.redo(), "There is nothing to redo")
 
-    def set_class(self, value: str, point_um: Sequence[float] | None = None) -> Change | None:
+    def set_class(self, value: str, point_um: Place | None = None) -> Change | None:
         """Call a nucleus positive, negative, not a nucleus, or what the program called it.
 
         The nucleus of the queue, where it is on, else the one at `point_um`; the queue goes on.
@@ -179,15 +180,15 @@ class Desk:
             self.next_doubt()
         return done
 
-    def click(self, point_um: Sequence[float]) -> Change | None:
+    def click(self, point_um: Place) -> Change | None:
         """Turn the nucleus at a point over: negative becomes positive, positive negative."""
-        row = None if self.review is None else self.review.nearest(point_um)
+        row = None if self.review is None else self.review.nearest([float(v) for v in point_um])
         if self.review is None or row is None or self.review.nuclei is None:
             return None
         positive = bool(self.review.nuclei["positive"].fillna(False).iloc[row])
         return self.apply(self.review.set_class([row], "negative" if positive else "positive"))
 
-    def add_nucleus(self, point_um: Sequence[float], value: str = "positive") -> Change | None:
+    def add_nucleus(self, point_um: Place, value: str = "positive") -> Change | None:
         """Add a nucleus that the program missed."""
         y, x = map(float, point_um)
         return self.apply(e.AddNucleus((y, x), value))  # type: ignore[arg-type]
@@ -218,7 +219,7 @@ class Desk:
             lambda review: review.apply(e.SetVerdict(value, reason.strip()))  # type: ignore[arg-type]
         )
 
-    def note(self, text: str, point_um: Sequence[float] | None = None) -> Change | None:
+    def note(self, text: str, point_um: Place | None = None) -> Change | None:
         """Put words on the slide, or on a place of it."""
         at = None if point_um is None else (float(point_um[0]), float(point_um[1]))
         return self._change(lambda review: review.apply(e.AddNote(text.strip(), at)))
@@ -354,11 +355,11 @@ class Desk:
             return None
         return self.apply(self.review.set_class(rows, value))  # type: ignore[arg-type]
 
-    def _row(self, point_um: Sequence[float] | None) -> int | None:
+    def _row(self, point_um: Place | None) -> int | None:
         assert self.review is not None
         if self.queue is not None:
             return self.queue[self.at]
-        return None if point_um is None else self.review.nearest(point_um)
+        return None if point_um is None else self.review.nearest([float(v) for v in point_um])
 
     def _build(self) -> None:
         assert self.review is not None
@@ -434,7 +435,8 @@ class Desk:
     def _widen(self) -> None:
         """Lines have a width in um; zoomed out they still are a line on the screen."""
         least = _LEAST_LINE_PX / max(self.viewer.scene.camera.zoom, 1e-9)
-        for key, width in (("junction", look.JUNCTION_UM), ("bins", look.BIN_UM)):
+        thin = look.THIN_UM if "bins" in self._layers else look.JUNCTION_UM
+        for key, width in (("junction", thin), ("bins", look.BIN_UM)):
             layer: Any = self._layers.get(key)
             wanted = max(width, least * (2 if key == "bins" else 1))
             if layer is not None and not 0.8 < layer.edge_width / wanted < 1.25:
@@ -451,9 +453,11 @@ class Desk:
         assert self.queue is not None
         row = self.queue[self.at]
         if self.review.nuclei is not None:
-            return self._points[row]
+            centre: Floats = self._points[row]
+            return centre
         place = self.review.bins[["y_px", "x_px"]].iloc[row].to_numpy(np.float64)
-        return np.asarray(place * self.review.mpp)
+        at: Floats = place * self.review.mpp
+        return at
 
     def _words(self) -> str:
         assert self.review is not None

@@ -24,7 +24,8 @@ Floats = npt.NDArray[np.float64]
 Colours = npt.NDArray[np.float32]
 
 NUCLEUS_UM, RING = 7.0, 0.16
-JUNCTION_UM, BIN_UM = 2.0, 4.0
+JUNCTION_UM, THIN_UM, BIN_UM = 2.0, 0.7, 4.0
+"""Widths of lines; the junction is thin where it must not hide the stain it runs along."""
 BESIDE_UM = 12.0
 """How far on the dermal side of the junction the collagen VII bins are drawn."""
 
@@ -76,7 +77,9 @@ def slide_layers(slide: Slide, name: str = "Slide", *, keep_path: bool = True) -
 
 def compartment_layer(labels: npt.NDArray[np.uint8], mpp: float) -> LayerData:
     """Outlines of the compartments; ``labels`` as `histoquant.Compartments` holds them."""
-    colours: dict[int | None, str] = {None: "transparent", 0: "transparent", **_COMPARTMENTS}
+    colours: dict[int | None, str] = {None: "transparent", 0: "transparent"}
+    for code, colour in _COMPARTMENTS.items():
+        colours[code] = colour
     names = [NAMES[code].replace("_", " ") for code in range(len(NAMES))]
     meta = {
         **_grid(mpp),
@@ -160,7 +163,7 @@ def nuclei_colours(table: pd.DataFrame) -> Colours:
     positive = table["positive"].fillna(False).to_numpy(bool)
     index = np.where(positive, np.maximum(index, 1), 0)
     index = np.where(judged, index, 4)
-    colours = palette[index]
+    colours: Colours = palette[index]
     colours[_is_left_out(table)] = palette[5]
     return colours
 
@@ -175,7 +178,7 @@ def nuclei_features(table: pd.DataFrame) -> pd.DataFrame:
 def nuclei_words(table: pd.DataFrame) -> npt.NDArray[np.object_]:
     """The class of every nucleus in words."""
     level = table["intensity_class"].fillna(0).to_numpy().astype(int).clip(0, 3)
-    words = np.array(["negative", "1+", "2+", "3+"], dtype=object)[level]
+    words: npt.NDArray[np.object_] = np.array(["negative", "1+", "2+", "3+"], dtype=object)[level]
     positive = table["positive"].fillna(False).to_numpy(bool)
     words[positive & (level == 0)] = "positive"
     words[~table["positive"].notna().to_numpy(bool)] = "not judged"
@@ -183,14 +186,14 @@ def nuclei_words(table: pd.DataFrame) -> npt.NDArray[np.object_]:
     return words
 
 
-def junction_layer(junction: Junction) -> LayerData:
+def junction_layer(junction: Junction, width_um: float = JUNCTION_UM) -> LayerData:
     """The junction as short lines: black where it is measured, grey where it is left out."""
     segments, colours = [np.empty((0, 2, 2))], [np.empty((0, 4), np.float32)]
     for stretch in junction.stretches:
         segments.append(_segments(stretch.points_um))
         out = stretch.excluded[1:] | stretch.excluded[:-1]
         colours.append(np.where(out[:, None], _rgba(GREY), _rgba(BLACK)))
-    return _vectors(np.concatenate(segments), np.concatenate(colours), "Junction", JUNCTION_UM)
+    return _vectors(np.concatenate(segments), np.concatenate(colours), "Junction", width_um)
 
 
 def bins_layer(bins: pd.DataFrame, mpp: float) -> LayerData:

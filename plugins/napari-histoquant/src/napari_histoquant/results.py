@@ -13,6 +13,8 @@ from histoquant.rundir import Ledger
 from histoquant.slides import Slide
 from napari_histoquant.layers import (
     GREY,
+    JUNCTION_UM,
+    THIN_UM,
     LayerData,
     bins_layer,
     compartment_layer,
@@ -63,7 +65,8 @@ def measured_layers(result: SlideResult, directory: Path) -> list[LayerData]:
         layers.append(compartment_layer(outlined(found.labels), found.mpp))
     layers += _left_out(directory, float(str(result.summary["mpp"])))
     if result.junction_line is not None:
-        layers.append(junction_layer(result.junction_line))
+        width = THIN_UM if has_profile(result.junction) else JUNCTION_UM
+        layers.append(junction_layer(result.junction_line, width))
     if has_profile(result.junction):
         layers.append(bins_layer(result.junction, float(str(result.summary["mpp"]))))
     if result.nuclei is not None:
