@@ -364,10 +364,7 @@ class QualitySettings(Group):
         0.01, gt=0, description="Smaller regions out of focus are not left out (mm2)."
     )
     review_percent: float = Field(
-        10.0,
-        gt=0,
-        le=100,
-        description="Tissue in artefacts (%) from which a slide is to be reviewed.",
+        10.0, gt=0, le=100, description="Tissue in artefacts (%) from which a slide is to be reviewed."
     )
     reject_percent: float = Field(
         50.0, gt=0, le=100, description="Tissue in artefacts (%) from which a slide is rejected."

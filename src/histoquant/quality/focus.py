@@ -91,4 +91,6 @@ def _cell_means(values: FloatArray) -> FloatArray:
     pad = [(0, -n % CELL_PX) for n in values.shape]
     whole = np.pad(values, pad, mode="edge")
     rows, columns = (n // CELL_PX for n in whole.shape)
-    return np.asarray(whole.reshape(rows, CELL_PX, columns, CELL_PX).mean(axis=(1, 3)), np.float32)
+    return np.asarray(
+        whole.reshape(rows, CELL_PX, columns, CELL_PX).mean(axis=(1, 3)), np.float32
+    )

@@ -112,7 +112,9 @@ def _run(
     """How far (um) from the seed the band is denser than both of its sides."""
     steps = np.arange(0, _REACH_UM, _STEP_UM)
     offsets = np.array([0.0, -(half + _FLANK_UM), half + _FLANK_UM])
-    where = centre + steps[:, None, None] / mpp * along + offsets[None, :, None] / mpp * across
+    where = (
+        centre + steps[:, None, None] / mpp * along + offsets[None, :, None] / mpp * across
+    )
     at = np.rint(where).astype(int)
     inside = ((at >= 0) & (at < np.array(smooth.shape))).all(axis=-1)
     rows, columns = (np.clip(at[..., k], 0, smooth.shape[k] - 1) for k in (0, 1))

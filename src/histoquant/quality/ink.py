@@ -85,7 +85,9 @@ def find_ink(od: FloatArray, mpp: float, preset: Preset) -> npt.NDArray[np.uint8
     return codes
 
 
-def _foreignness(smooth: FloatArray, coloured: Mask, preset: Preset) -> FloatArray:
+def _foreignness(
+    smooth: FloatArray, coloured: Mask, preset: Preset
+) -> FloatArray:
     """How far each colour lies from tissue's, 1 where it is foreign; 0 where it is too pale."""
     chosen = smooth[coloured]
     shares = chosen / chosen.sum(axis=1, keepdims=True)

@@ -94,7 +94,9 @@ def _grey_lines(od: FloatArray, mpp: float) -> Mask:
     return np.asarray(lines & (crowd <= _MAX_CROWD))
 
 
-def _best_shape(points: Floats, mpp: float, rng: np.random.Generator) -> tuple[_Shape, int] | None:
+def _best_shape(
+    points: Floats, mpp: float, rng: np.random.Generator
+) -> tuple[_Shape, int] | None:
     """The circle or line with most of its length on `points`; None where none is convincing."""
     least = _MIN_EXTENT_UM / mpp
     if len(points) < least:
@@ -145,9 +147,7 @@ def _judge(shape: _Shape, points: Floats, mpp: float) -> tuple[float, int]:
     """Length (um) of the shape that is seen, and what it is; 0 where it does not convince."""
     away = shape.distance(points) * mpp
     on = points[away <= _FIT_UM]
-    beside = np.count_nonzero((away > _FIT_UM + 6) & (away <= _BESIDE_UM)) / (
-        _BESIDE_UM - _FIT_UM - 6
-    )
+    beside = np.count_nonzero((away > _FIT_UM + 6) & (away <= _BESIDE_UM)) / (_BESIDE_UM - _FIT_UM - 6)
     if len(on) < _MIN_EXTENT_UM / mpp or beside > _MAX_BESIDE * len(on) / _FIT_UM:
         return 0.0, 0
     if shape.along is None:

@@ -19,15 +19,7 @@ from histoquant.quality.folds import find_folds
 from histoquant.quality.ink import find_ink
 from histoquant.quality.outlines import find_outlines
 from histoquant.settings import QualitySettings
-from histoquant.stains import (
-    FloatArray,
-    Preset,
-    RgbArray,
-    StainModel,
-    WhiteLevel,
-    field_density,
-    unmix,
-)
+from histoquant.stains import FloatArray, Preset, RgbArray, StainModel, WhiteLevel, field_density, unmix
 from histoquant.tissue import closed, drop_small, opened
 
 Mask = npt.NDArray[np.bool_]
