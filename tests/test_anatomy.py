@@ -35,7 +35,7 @@ class Case:
     knobs: tuple[tuple[str, float], ...] = ()
 
 
-HARD = (4.0, 15.0), 0.05
+HARD = (4.0, 15.0), 0.18  # less than 0.5 mm between two cut edges that lean
 NO_COL7 = (("col7_peak_od", 0.0), ("col7_peak_floor_od", 0.0))
 CASES = {
     case.name: case

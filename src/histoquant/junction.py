@@ -35,6 +35,7 @@ _END_UM, _END_TANGENT = 30.0, 5  # how far to lead on; vertices that give the di
 _LOOK_UM = 20.0
 _MIN_DERMAL_SHARE, _END_DERMAL_SHARE = 0.5, 0.1
 _END_VERTICES = 16  # some 25 um: at a cut edge glass cuts the view of dermis short
+_HOOK = 20  # vertices
 _NORMAL_SIGMA = 4.0  # vertices, about one pixel apart
 
 _SURFACES: WeakKeyDictionary[Compartments, dict[float, list[Points]]] = WeakKeyDictionary()
@@ -207,7 +208,7 @@ class Junction:
     @cached_property
     def _index(self) -> tuple[Points, Points, cKDTree]:
         vertices = np.concatenate([s.points_um for s in self.stretches])
-        normals = np.concatenate([s.normals for s in self.stretches])
+        normals = np.concatenate([_settled(s.normals) for s in self.stretches])
         return vertices, normals, cKDTree(vertices)
 
     @cached_property
@@ -375,6 +376,16 @@ def dermis_right(line_um: Points, compartments: Compartments) -> Points:
         codes = compartments.at(line_um + side * 6.0 * normals)
         votes += side * int((codes == EPIDERMIS).sum())
     return line_um if votes <= 0 else line_um[::-1].copy()
+
+
+def _settled(normals: Points) -> Points:
+    """The normals, at the ends their mean over the last part: a hook there must not turn the side.
+
+    All that lies beyond an end is nearest to its one vertex.
+    """
+    settled = normals.copy()
+    settled[0], settled[-1] = normals[:_HOOK].mean(axis=0), normals[-_HOOK:].mean(axis=0)
+    return settled
 
 
 def _near_ends(course_um: Points, anatomy: AnatomySettings) -> Mask:

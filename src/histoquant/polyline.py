@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter1d, map_coordinates
 Points = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.float64]
 
-_END_SIGMAS = 1.5
+_END_SIGMAS = 3.0
 _NECK_UM, _KNOB_UM, _KNOB_RATIO = 12.0, 90.0, 2.5
 
 
