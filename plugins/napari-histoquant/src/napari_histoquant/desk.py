@@ -400,7 +400,9 @@ class Desk:
         """Draw compartments, regions, junction and bins as they stand now."""
         assert self.review is not None
         review = self.review
-        self._layers["compartments"].data = look.outline_picture(review.compartments.labels)
+        found = review.compartments
+        outlines = look.outline_layer(found.labels, found.mpp)
+        _replace_vectors(self._layers["compartments"], outlines)
         _replace_vectors(self._layers["junction"], look.junction_layer(review.junction))
         if "bins" in self._layers and look.has_profile(review.bins):
             _replace_vectors(self._layers["bins"], look.bins_layer(review.bins, review.mpp))
@@ -436,7 +438,11 @@ class Desk:
         """Lines have a width in um; zoomed out they still are a line on the screen."""
         least = _LEAST_LINE_PX / max(self.viewer.scene.camera.zoom, 1e-9)
         thin = look.THIN_UM if "bins" in self._layers else look.JUNCTION_UM
-        for key, width in (("junction", thin), ("bins", look.BIN_UM)):
+        for key, width in (
+            ("compartments", look.THIN_UM),
+            ("junction", thin),
+            ("bins", look.BIN_UM),
+        ):
             layer: Any = self._layers.get(key)
             wanted = max(width, least * (2 if key == "bins" else 1))
             if layer is not None and not 0.8 < layer.edge_width / wanted < 1.25:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -92,19 +93,19 @@ def compartment_layer(labels: npt.NDArray[np.uint8], mpp: float) -> LayerData:
     return labels, meta, "labels"
 
 
-def outline_picture(labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Outlines of the compartments as a picture, (y, x, 4): colours, and see-through between."""
-    palette = np.zeros((256, 4), np.uint8)
-    for code, colour in _COMPARTMENTS.items():
-        palette[code] = np.round(255 * _rgba(colour))
-    return palette[outlined(labels)]
-
-
 def outline_layer(labels: npt.NDArray[np.uint8], mpp: float) -> LayerData:
-    """Outlines of the compartments as a picture: quicker to draw and to change than labels."""
-    meta = {**_grid(mpp), "name": "Compartments", "rgb": True, "opacity": 0.8,
-            "interpolation2d": "nearest"}  # fmt: skip
-    return outline_picture(labels), meta, "image"
+    """Outlines of the compartments as lines: quick to draw and to change on the largest slide."""
+    polygons: list[Floats] = []
+    colours: list[str] = []
+    for code, colour in _COMPARTMENTS.items():
+        mask = labels > BACKGROUND if code == DERMIS else labels == code  # tissue bounds dermis
+        rings, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
+        for ring in rings:
+            corners = cv2.approxPolyDP(ring, 0.7, True)[:, 0, ::-1]
+            if len(corners) > 2:
+                polygons.append((corners + 0.5) * mpp)
+                colours.append(colour)
+    return region_layer(polygons, colours, "Compartments")
 
 
 def outlined(labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
