@@ -35,6 +35,7 @@ THREAD_VARIABLES = (
 """What keeps BLAS, numba and OpenCV to so many threads, if it is set before they are loaded."""
 
 _POLL_S = 0.5
+_START_S = 600.0
 _PR_SET_PDEATHSIG = 1
 
 
@@ -94,7 +95,7 @@ class OwnProcess:
         """
         process = self._ready()
         limit = float("inf") if time_limit_s is None else time_limit_s
-        deadline, stage = time.monotonic() + limit, "starting"
+        deadline, stage = time.monotonic() + max(limit, _START_S), "starting"
         try:
             assert process.stdin is not None
             with suppress(OSError):  # a process that is gone says so below

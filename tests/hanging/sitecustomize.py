@@ -14,9 +14,9 @@ if any("histoquant.isolation" in argument for argument in sys.orig_argv):
     _open = tifffile.TiffFile.__init__
 
     def _hang(self, file, *arguments, **choices):
-        if "hanging" in str(file):
+        if "hanging" in Path(str(file)).name:
             re.match(r"(a+)+$", "a" * 60 + "b")
-        while "waiting" in str(file) and Path(file).with_name("wait").exists():
+        while "waiting" in Path(str(file)).name and Path(file).with_name("wait").exists():
             time.sleep(0.05)
         _open(self, file, *arguments, **choices)
 
