@@ -598,6 +598,28 @@ def test_the_pixels_of_another_file_are_refused(results: Path, review: SlideRevi
 # The worklist
 
 
+def test_a_slide_is_read_through_only_when_its_size_or_time_changed(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = pd.read_csv(results / "ledger.csv", dtype=str).set_index("slide_id")
+    file = Path(ledger.loc[P16, "resolved_path"])
+    record = results / "slides" / P16 / RESULT
+    content = json.loads(record.read_text())
+    key = {"slide_bytes": file.stat().st_size, "slide_mtime_ns": file.stat().st_mtime_ns}
+    record.write_text(json.dumps(content | {"key": key}))
+    read: list[Path] = []
+    monkeypatch.setattr(
+        "histoquant.slides.slide.fingerprint",
+        lambda path, nuclear=None: read.append(path) or content["summary"]["slide_sha256"],
+    )
+    with opened(results) as review, review.open_slide():
+        assert not read
+    key["slide_mtime_ns"] -= 1
+    record.write_text(json.dumps(content | {"key": key}))
+    with opened(results) as review, review.open_slide():
+        assert read == [file]
+
+
 def test_the_worklist_has_what_is_doubtful_first(results: Path) -> None:
     record = json.loads((results / "slides" / COL7 / RESULT).read_text())
     record["summary"]["warnings"] = "the white level is a guess"

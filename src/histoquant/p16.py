@@ -146,13 +146,13 @@ def count_p16(
 def warn_of_field(summary: dict[str, object], settings: Settings) -> list[str]:
     """What of the figures says that positivity means something else here, in words."""
     warnings = []
-    ring, first = float(str(summary["ring_dab_od_median"])), settings.p16.thresholds_od[0]
+    ring, first = _figure(summary["ring_dab_od_median"]), settings.p16.thresholds_od[0]
     if ring >= first:
         warnings.append(
             f"the whole field is brown: half of the nuclei lie in cytoplasm of DAB OD {ring:.2f} "
             f"or more (threshold {first:g})"
         )
-    share = float(str(summary["epidermis_positive_percent"]))
+    share = _figure(summary["epidermis_positive_percent"])
     if share >= 100 * _BROWN:
         warnings.append(f"{share:.0f} % of the epidermal nuclei are positive")
     runs = summary["n_block_runs"]
@@ -162,6 +162,11 @@ def warn_of_field(summary: dict[str, object], settings: Settings) -> list[str]:
             f"nuclei side by side, {summary['n_block_positive']} nuclei in all"
         )
     return warnings
+
+
+def _figure(value: object) -> float:
+    """A figure of a summary that was measured, or read back with null for what is missing."""
+    return float("nan") if value is None else float(str(value))
 
 
 def place_nuclei(
