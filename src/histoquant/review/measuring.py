@@ -19,6 +19,7 @@ import pandas as pd
 
 from histoquant import tables
 from histoquant.anatomy import ADNEXA, EPIDERMIS
+from histoquant.artefacts import NONE
 from histoquant.collagen7 import PROFILE_COLUMNS, missing_collagen7, summarise_collagen7
 from histoquant.errors import ReviewError
 from histoquant.morphometry import junction_bins, measure_morphometry
@@ -30,6 +31,7 @@ from histoquant.p16 import (
     threshold_sweep,
     warn_of_field,
 )
+from histoquant.quality import judge
 from histoquant.results import SlideResult, missing_reasons
 from histoquant.review.edits import AddNote, Edit, SetVerdict
 from histoquant.review.geometry import GEOMETRIC, Geometry, as_measured, edited
@@ -234,6 +236,9 @@ class EditedSlide:
     def _merge(self, again: dict[str, object], reasons: dict[str, str]) -> Figures:
         """The automatic figures with those that were measured again in their place."""
         merged = {**self.automatic.summary, **again}
+        if not tables.is_missing(self.automatic.summary.get("quality")):  # older: never judged
+            verdict, doubts = judge(merged, self.settings.quality)
+            merged |= {"quality": verdict, "quality_reasons": "; ".join(doubts) or "none"}
         whole = tables.conform_summary(merged, self.automatic.marker)
         kept = {k: v for k, v in self.automatic.reasons.items() if k not in again}
         return whole, missing_reasons(whole, kept | reasons)
@@ -267,8 +272,10 @@ class _Shape:
         return summary, reasons
 
     def _excluded_um2(self, left_out: npt.NDArray[np.bool_]) -> float:
-        """Tissue in regions that is not excluded already, as adnexa or beside the junction."""
+        """Tissue in regions not excluded already: artefact, adnexa or beside the junction."""
         compartments = self.geometry.compartments
+        if compartments.artefacts is not None:
+            left_out = left_out & (compartments.artefacts == NONE)
         rows, columns = np.nonzero(left_out)
         labels = compartments.labels[rows, columns]
         own = labels == EPIDERMIS
