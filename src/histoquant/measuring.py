@@ -92,7 +92,8 @@ def _apply_review(entry: Entry, directory: RunDirectory) -> str:
         return ""
     from histoquant.review.remeasuring import reapply
 
-    row = {"resolved_path": entry.resolved_path, "mpp": entry.mpp}
+    names = ("resolved_path", "mpp", "nuclear_slide")
+    row = {name: str(getattr(entry, name)) for name in names}
     report = reapply(directory, entry.slide_id, row)
     if report is None:
         return ""

@@ -114,7 +114,10 @@ class ExcludeRegion:
 
 @dataclass(frozen=True)
 class IncludeRegion:
-    """Measure what lies in a polygon although it was left out (a cut edge, an earlier region)."""
+    """Measure what lies in a polygon although it was left out.
+
+    That is a cut edge, an artefact, or an earlier region.
+    """
 
     polygon_um: Line
     reason: str

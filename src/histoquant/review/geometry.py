@@ -1,7 +1,8 @@
 """Compartments, junction and left-out regions after a reviewer's edits.
 
-Edits are taken in the order they were made; regions last, so that junction drawn into an
-excluded region is excluded too.
+Edits are taken in the order they were made. Artefacts leave out what was drawn into them; regions
+come last, so that junction drawn into an excluded region is excluded too, and an included region
+takes back artefacts.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from histoquant.anatomy import DERMIS, EPIDERMIS, NAMES, Compartments
+from histoquant.artefacts import NONE
 from histoquant.errors import ReviewError
-from histoquant.junction import Junction, dermis_right, trace_junction
+from histoquant.junction import Junction, Stretch, dermis_right, trace_junction
+from histoquant.quality import leave_out
 from histoquant.review import lines
 from histoquant.review.edits import (
     DeleteJunction,
@@ -110,7 +113,7 @@ class Geometry:
     Attributes
     ----------
     compartments, junction
-        As edited; vertices in excluded regions are excluded.
+        As edited; vertices in excluded regions are excluded, artefacts in included ones gone.
     pieces
         The junction's stretches with their origins, before regions.
     regions
@@ -183,22 +186,33 @@ def _with_regions(
     if pieces is base.pieces and isinstance(base.junction, LastingJunction):
         lasting = replace(base.junction)
     else:
-        plain = lines.as_junction(pieces, reason)
+        plain = leave_out(lines.as_junction(pieces, reason), compartments)
         lasting = LastingJunction(plain.stretches, plain.reason)
     if not regions:
         return Geometry(compartments, lasting, pieces, lost=lost)
-    stretches = []
-    for stretch in lasting.stretches:
-        excluded = stretch.excluded.copy()
-        for region in regions:
-            excluded[points_inside(stretch.points_um, region.polygon_um)] = bool(region.reason)
-        stretches.append(replace(stretch, excluded=excluded))
     left_out = np.zeros(compartments.labels.shape, np.bool_)
+    artefacts = None if compartments.artefacts is None else compartments.artefacts.copy()
     for region in regions:
         window, inside = pixels_inside(left_out.shape, compartments.mpp, region.polygon_um)
         left_out[window][inside] = bool(region.reason)
-    junction = replace(lasting, stretches=tuple(stretches))
+        if artefacts is not None and not region.reason:
+            artefacts[window][inside] = NONE
+    if artefacts is not None and not all(region.reason for region in regions):
+        compartments = replace(compartments, artefacts=artefacts)
+    stretches = tuple(_with_exclusions(stretch, regions) for stretch in lasting.stretches)
+    junction = replace(lasting, stretches=stretches)
     return Geometry(compartments, junction, pieces, regions, left_out, lost)
+
+
+def _with_exclusions(stretch: Stretch, regions: tuple[Region, ...]) -> Stretch:
+    excluded = stretch.excluded.copy()
+    artefacts = None if stretch.artefacts is None else stretch.artefacts.copy()
+    for region in regions:
+        inside = points_inside(stretch.points_um, region.polygon_um)
+        excluded[inside] = bool(region.reason)
+        if artefacts is not None and not region.reason:
+            artefacts[inside] = NONE
+    return replace(stretch, excluded=excluded, artefacts=artefacts)
 
 
 def _region(edit: ExcludeRegion | IncludeRegion, compartments: Compartments) -> Region:
@@ -276,9 +290,8 @@ def _trace_around(
     labels = np.ascontiguousarray(compartments.labels[window])
     if not (labels == EPIDERMIS).any():
         return Junction((), "no epidermis around the polygon")
-    part = replace(
-        compartments, labels=labels, score=np.ascontiguousarray(compartments.score[window])
-    )
+    score = np.ascontiguousarray(compartments.score[window])
+    part = replace(compartments, labels=labels, score=score, artefacts=None)
     traced = trace_junction(part, settings.junction, settings.anatomy)
     moved = (
         replace(s, points_um=s.points_um + low * mpp, course_um=s.course_um + low * mpp,

@@ -2,18 +2,20 @@
 
 A stretch that is cut at whole bins keeps its bins: it knows where on the traced stretch it began
 (`Origin`). One that was drawn or traced anew has none, and its collagen VII has to be read from
-the slide again.
+the slide again. Stretches that were cut or drawn carry no artefacts: those follow from where they
+lie (`histoquant.quality.leave_out`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from histoquant.artefacts import NONE
 from histoquant.errors import ReviewError
 from histoquant.junction import Junction, Stretch
 from histoquant.polyline import resample, smooth_course
@@ -178,8 +180,8 @@ def _part(piece: Piece, begin: float, stop: float) -> Piece | None:
         np.column_stack([np.interp(at, arc, values[:, k]) for k in (0, 1)])
         for values in (stretch.points_um, stretch.course_um)
     )
-    excluded = np.interp(at, arc, stretch.excluded.astype(float)) > 0
-    part = replace(stretch, points_um=points, course_um=course, excluded=excluded)
+    excluded = np.interp(at, arc, _without_artefacts(stretch).astype(float)) > 0
+    part = Stretch(points, excluded, course, stretch.exclusion)
     origin = piece.origin
     return Piece(part, None if origin is None else Origin(origin.stretch, origin.arc_um + begin))
 
@@ -210,7 +212,7 @@ def _side(pieces: Pieces, place: _Place | None, side: int) -> _Run | None:
         return None
     stretch = pieces[place.piece].stretch
     part = slice(None, place.vertex) if side < 0 else slice(place.vertex + 1, None)
-    return _Run(stretch.points_um[part], stretch.excluded[part])
+    return _Run(stretch.points_um[part], _without_artefacts(stretch)[part])
 
 
 def _exclusion(pieces: Pieces, places: Sequence[_Place | None]) -> str:
@@ -237,8 +239,16 @@ def _stretch(runs: Sequence[_Run | None], settings: Settings, exclusion: str) ->
 def _runs(stretch: Stretch, chosen: Mask) -> Iterator[_Run]:
     """Unbroken runs of the chosen vertices of a stretch."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], chosen, [False]]).astype(int)))
+    excluded = _without_artefacts(stretch)
     for first, stop in zip(edges[::2], edges[1::2], strict=True):
-        yield _Run(stretch.points_um[first:stop], stretch.excluded[first:stop])
+        yield _Run(stretch.points_um[first:stop], excluded[first:stop])
+
+
+def _without_artefacts(stretch: Stretch) -> Mask:
+    """Vertices that are excluded for another reason than an artefact."""
+    if stretch.artefacts is None:
+        return stretch.excluded
+    return np.asarray(stretch.excluded & (stretch.artefacts == NONE), np.bool_)
 
 
 def _joined(runs: list[_Run]) -> list[_Run]:

@@ -27,6 +27,7 @@ from histoquant.p16 import (
     threshold_sweep,
     warn_of_field,
 )
+from histoquant.quality import judge
 from histoquant.results import SlideResult, missing_reasons
 from histoquant.review.areas import Bands
 from histoquant.review.edits import AddNote, Edit, SetVerdict
@@ -244,6 +245,9 @@ class EditedSlide:
     def _merge(self, again: dict[str, object], reasons: dict[str, str]) -> Figures:
         """The automatic figures with those that were measured again in their place."""
         merged = {**self.automatic.summary, **again}
+        if not tables.is_missing(self.automatic.summary.get("quality")):  # older: never judged
+            verdict, doubts = judge(merged, self.settings.quality)
+            merged |= {"quality": verdict, "quality_reasons": "; ".join(doubts) or "none"}
         whole = tables.conform_summary(merged, self.automatic.marker)
         kept = {k: v for k, v in self.automatic.reasons.items() if k not in again}
         return whole, missing_reasons(whole, kept | reasons)

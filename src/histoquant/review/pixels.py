@@ -59,15 +59,18 @@ def measure_line_anew(
 ) -> SlideResult:
     """Collagen VII along a junction that was drawn anew, by the pipeline that measured the slide.
 
-    Exclusions by regions, and their reasons, are those of `measured`.
+    Exclusions by regions, and their reasons, are those of `measured`. Fluorescence keeps the
+    threshold that the slide was measured by, so that drawing a line changes no limit.
     """
     from histoquant.pipeline import quantify
 
-    geometry = measured.geometry
+    geometry, settings = measured.geometry, edited.settings
+    same = {"col7_threshold": settings.collagen7.threshold_od}
+    fluorescence = settings.fluorescence.model_copy(update=same)
     anew = quantify(
         slide,
         "col7",
-        edited.settings,
+        settings.model_copy(update={"fluorescence": fluorescence}),
         slide_id=result.slide_id,
         anatomy=(geometry.compartments, geometry.junction),
     )
@@ -78,6 +81,7 @@ def measure_line_anew(
         reasons=again.reasons,
         junction=again.bins,
         straightened=anew.straightened,
+        line_picture=anew.line_picture,
         provenance={**result.provenance, "straightened": anew.provenance.get("straightened", {})},
     )
 

@@ -120,8 +120,10 @@ def apply_edits(run: RunDirectory, row: Row, reviewer: str) -> SlideReport:
     place = run.slide(row["slide_id"])
     try:
         return _apply(place, row, reviewer)
-    except HistoquantError as error:
-        return SlideReport(row["slide_id"], problem=str(error))
+    except Exception as error:  # one slide must not keep the others from being measured
+        known = isinstance(error, HistoquantError)
+        problem = str(error) if known else f"{type(error).__name__}: {error}"
+        return SlideReport(row["slide_id"], problem=problem)
 
 
 def reviewers(run: RunDirectory) -> dict[str, int]:
@@ -236,7 +238,7 @@ def _with_pixels(
         why = f"the junction was drawn anew, and the slide cannot be read: {error}"
         reasons = {k: why if v == NEEDS_PIXELS else v for k, v in result.reasons.items()}
         reasons = missing_reasons(result.summary, reasons)
-        result = replace(result, reasons=reasons, straightened=None)
+        result = replace(result, reasons=reasons, straightened=None, line_picture=None)
         return result, (why,)
 
 

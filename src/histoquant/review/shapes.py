@@ -15,6 +15,7 @@ import pandas as pd
 
 from histoquant import tables
 from histoquant.anatomy import ADNEXA, EPIDERMIS
+from histoquant.artefacts import NONE
 from histoquant.collagen7 import PROFILE_COLUMNS, missing_collagen7, summarise_collagen7
 from histoquant.morphometry import junction_bins, measure_morphometry
 from histoquant.p16 import measured_sizes, place_nuclei
@@ -63,8 +64,10 @@ class Shape:
         return summary, reasons
 
     def _excluded_um2(self, left_out: npt.NDArray[np.bool_]) -> float:
-        """Tissue in regions that is not excluded already, as adnexa or beside the junction."""
+        """Tissue in regions not excluded already: artefact, adnexa or beside the junction."""
         compartments = self.geometry.compartments
+        if compartments.artefacts is not None:
+            left_out = left_out & (compartments.artefacts == NONE)
         rows, columns = np.nonzero(left_out)
         labels = compartments.labels[rows, columns]
         own = labels == EPIDERMIS
