@@ -22,6 +22,7 @@ from histoquant.errors import HistoquantError
 from histoquant.isolation import OwnProcess
 from histoquant.manifest import Entry
 from histoquant.measuring import Fate, lost, measure, measure_apart, slide_process
+from histoquant.results import JOURNALS
 from histoquant.resume import Action, Step, plan
 from histoquant.rundir import Ledger, RunDirectory, Status, now
 from histoquant.running_settings import BatchSettings, SlurmSettings
@@ -217,7 +218,7 @@ def _carry_out(
         locks.lock_vectors(members, directory, progress or (lambda stage: None))
         todo = [_with_vectors(step, directory) for step in todo]
     for step in todo:
-        atomic.recover(directory.slide(step.entry.slide_id))
+        atomic.recover(directory.slide(step.entry.slide_id), JOURNALS)
     phases = _phases(todo, steps, directory)
     if crew.one_by_one:
         yield from _measure_here(phases, directory, crew.workers, progress)

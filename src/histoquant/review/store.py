@@ -14,9 +14,9 @@ from typing import Any
 from histoquant import atomic
 from histoquant.results import (
     AUTOMATIC,
+    JOURNALS,
     RESULT,
     SlideResult,
-    keep_edits,
     link_tree,
     read_record,
     read_result,
@@ -72,6 +72,5 @@ def restore_automatic(directory: Path) -> None:
     kept = directory / AUTOMATIC
     if not (kept / RESULT).exists():
         return
-    with atomic.new_directory(directory) as new:
-        keep_edits(directory, new)
+    with atomic.new_directory(directory, carry=JOURNALS) as new:
         link_tree(kept, new)
