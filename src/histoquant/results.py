@@ -237,6 +237,12 @@ def missing_reasons(summary: Mapping[str, object], reasons: Mapping[str, str]) -
     }
 
 
+def automatic_place(directory: Path) -> Path:
+    """Directory of a slide's automatic result: its own, or that beside a reviewed one."""
+    kept = directory / AUTOMATIC
+    return kept if (kept / RESULT).exists() else directory
+
+
 def rejection(record: Mapping[str, Any]) -> str:
     """Why a reviewer left a slide out, from its ``result.json``; empty when nobody did."""
     review = record.get("review", {})

@@ -310,7 +310,12 @@ class RunDirectory:
             reviewed = row["status"] == "excluded" and row["reason"].startswith(REJECTED)
             if row["status"] != "done" and not reviewed:
                 continue
-            why = rejection(read_record(self.slide(row["slide_id"])) or {})
+            record = read_record(self.slide(row["slide_id"]))
+            if record is None:
+                if reviewed:
+                    row |= {"status": "pending", "reason": "its result was removed", "seconds": ""}
+                continue
+            why = rejection(record)
             row["status"] = "excluded" if why else "done"
             if why or reviewed:
                 row["reason"] = why

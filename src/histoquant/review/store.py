@@ -17,6 +17,7 @@ from histoquant.results import (
     JOURNALS,
     RESULT,
     SlideResult,
+    automatic_place,
     link_tree,
     read_record,
     read_result,
@@ -24,12 +25,6 @@ from histoquant.results import (
 )
 
 _OF_THE_RESULT = {"format", "slide_id", "marker", "summary", "reasons", "provenance", "files"}
-
-
-def automatic_place(directory: Path) -> Path:
-    """Directory of a slide's automatic result."""
-    kept = directory / AUTOMATIC
-    return kept if (kept / RESULT).exists() else directory
 
 
 def read_automatic(directory: Path) -> SlideResult:
