@@ -12,6 +12,8 @@ in what is missing.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,7 +30,8 @@ from histoquant.settings import Settings
 Action = Literal["measure", "keep", "leave"]
 Key = dict[str, object]
 
-_SLIDE_FILE = ("slide_bytes", "slide_mtime_ns")
+_SLIDE_FILE = ("slide_bytes", "slide_mtime_ns", "slide_stamps_sha256")
+"""Size and latest time of all files of a slide; of several files also a hash of each one's."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,9 @@ def make_key(entry: Entry, settings: Settings) -> Key:
         if stamps := [s for path in _files(entry) for s in file_stamps(path)]:
             key["slide_bytes"] = sum(stamp.size for stamp in stamps)
             key["slide_mtime_ns"] = max(stamp.time_ns for stamp in stamps)
+            if len(stamps) > 1:  # another file in place of one may be as large, and older
+                listed = json.dumps(stamps).encode()
+                key["slide_stamps_sha256"] = hashlib.sha256(listed).hexdigest()
     return key
 
 
@@ -187,7 +193,8 @@ def is_same_slide(old: Key, new: Key, entry: Entry, moved: bool = False) -> bool
     moved
         Whether the file lies in another place than it did.
     """
-    if not moved and all(name in new and old.get(name) == new[name] for name in _SLIDE_FILE):
+    known = "slide_bytes" in new and not moved
+    if known and all(old.get(name) == new.get(name) for name in _SLIDE_FILE):
         return True
     if old.get("slide_bytes") != new.get("slide_bytes") or "slide_sha256" not in old:
         return False
