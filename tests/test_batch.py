@@ -21,6 +21,7 @@ from histoquant import batch, measuring, runlock, schedule
 from histoquant.errors import ManifestError, ResultError
 from histoquant.manifest import Entry, read_manifest, slide_entries
 from histoquant.results import RESULT, read_result
+from histoquant.review.store import write_reviewed
 from histoquant.rundir import RunDirectory
 from histoquant.settings import Settings
 
@@ -431,6 +432,68 @@ def test_lost_result_of_a_done_slide_is_an_error(
     _lose_result(study)
     with pytest.raises(ResultError, match="s1 is done"):
         RunDirectory(study.parent / "out").write_tables()
+
+
+def _reject(study: Path, slide_id: str) -> Path:
+    place = study.parent / "out" / "slides" / slide_id
+    review = {"reviewer": "anna", "verdict": "rejected", "reason": "torn"}
+    write_reviewed(read_result(place), place, review, [])
+    return place
+
+
+def test_a_rejected_slide_is_excluded_at_every_moment_of_a_run(
+    study: Path, fake_pipeline: FakePipeline
+) -> None:
+    _run(study)
+    _reject(study, "s1")
+    (study.parent / "slides" / "s2.ome.tif").write_bytes(b"no slide any more")
+    seen = []
+    outcome = _run(study, on_fate=lambda _: seen.append([r["status"] for r in _ledger(study)]))
+    assert seen == [["done", "excluded", "failed"]]
+    assert [row["status"] for row in outcome.ledger.rows] == seen[0]
+    assert outcome.ledger.rows == RunDirectory(study.parent / "out").ledger().rows
+    assert outcome.ledger.rows[1]["reason"] == "rejected in review by anna: torn"
+    counts = json.loads((study.parent / "out" / "run.json").read_text())["slides"]
+    assert counts == {"done": 1, "failed": 1, "excluded": 1, "pending": 0}
+
+
+def test_a_verdict_that_comes_with_the_new_result_is_the_slides_fate(
+    study: Path, fake_pipeline: FakePipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def reject(entry: Entry, _: object) -> str:
+        _reject(study, entry.slide_id)
+        return ""
+
+    monkeypatch.setattr(measuring, "_reapply", reject)
+    outcome = _run(study)
+    assert {fate.status for fate in outcome.fates} == {"excluded"}
+    assert outcome.ledger.count("excluded") == 3
+
+
+def test_a_rejected_slide_whose_directory_was_removed_is_pending(
+    study: Path, fake_pipeline: FakePipeline
+) -> None:
+    _run(study)
+    place = _reject(study, "s1")
+    RunDirectory(study.parent / "out").write_tables()
+    assert _ledger(study)[1]["status"] == "excluded"
+    shutil.rmtree(place)
+    assert len(RunDirectory(study.parent / "out").write_tables()) == 2
+    row = _ledger(study)[1]
+    assert (row["status"], row["reason"]) == ("pending", "its result was removed")
+
+
+def test_edits_that_meet_a_programming_error_leave_the_new_result(
+    study: Path, fake_pipeline: FakePipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> str:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(measuring, "_reapply", fail)
+    assert _run(study).failed == 0
+    words = "the reviewer's edits are not applied: ZeroDivisionError: a bug"
+    assert [(row["status"], row["reason"]) for row in _ledger(study)] == [("done", words)] * 3
+    assert len(pd.read_csv(study.parent / "out" / "markers.csv")) == 3
 
 
 # Cluster

@@ -1,7 +1,10 @@
 """Slides of two files, a stain each, and stains that are colours of one picture."""
 
 import csv
+import json
+import os
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +15,9 @@ from typer.testing import CliRunner
 from helpers import REAL
 from histoquant.cli import app
 from histoquant.errors import DarkFieldError, ManifestError, SlideError
-from histoquant.manifest import read_manifest, slide_entries
+from histoquant.manifest import Entry, read_manifest, slide_entries
 from histoquant.pipeline import quantify
-from histoquant.resume import make_key
+from histoquant.resume import is_same_slide, make_key
 from histoquant.review import ReviewSession
 from histoquant.settings import Settings
 from histoquant.slides import open_slide
@@ -166,6 +169,20 @@ def test_a_change_of_either_file_is_a_change_of_the_slide(stains, tmp_path):
     picture_file(nuclear, false_colour(picture[..., 0] // 2, 2))
     after = make_key(entry, Settings())
     assert before["slide_mtime_ns"] != after["slide_mtime_ns"]
+
+
+def test_another_nuclear_file_of_the_same_size_and_older_is_another_slide(tmp_path):
+    for name, time in (("m", 3000), ("dapi", 1000), ("other", 2000)):
+        (tmp_path / name).write_bytes(name[:1].encode() * 100)
+        os.utime(tmp_path / name, (time, time))
+    entry = Entry("m", tmp_path / "m", "p16", slide_id="m", nuclear_slide=str(tmp_path / "dapi"))
+    key = make_key(entry, Settings())
+    old = json.loads(json.dumps(key)) | {"slide_sha256": "that of m and dapi"}
+    assert is_same_slide(old, key, entry)
+    swapped = replace(entry, nuclear_slide=str(tmp_path / "other"))
+    assert not is_same_slide(old, make_key(swapped, Settings()), swapped)
+    alone = replace(entry, nuclear_slide="")
+    assert set(make_key(alone, Settings())) == set(key) - {"slide_stamps_sha256"}
 
 
 def test_one_nuclear_file_is_for_one_slide(stains):

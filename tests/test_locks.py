@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from fakes import FakePipeline
 from histoquant import batch
 from histoquant.errors import ManifestError
 from histoquant.manifest import read_manifest
+from histoquant.results import read_result
+from histoquant.review.store import write_reviewed
 from histoquant.rundir import RunDirectory
 from histoquant.settings import Settings
 from histoquant.stains import angle_deg
@@ -175,6 +178,26 @@ def test_controls_are_measured_first_and_give_the_threshold(
     assert used["c.ome.tif"].p16.threshold_locked == ""  # col7 has no such threshold
     assert lock_of(study)["threshold"]["controls"] == {"n": 5}
     assert {action for action, _ in actions(study, BY_CONTROL).values()} == {"keep"}
+
+
+def test_review_of_a_control_moves_no_threshold_but_a_rejected_one_gives_none(
+    tmp_path: Path, fake_pipeline: FakePipeline
+) -> None:
+    study = write_study(tmp_path, "a p16 run_1", "n p16 run_1 negative")
+    run(study, BY_CONTROL)
+    place = study.parent / "out" / "slides" / "n"
+    result = read_result(place)
+    assert result.nuclei is not None
+    edited = result.nuclei.assign(excluded=result.nuclei["dab_od_mean"] > 0.5)
+    review = {"reviewer": "anna", "verdict": "accepted"}
+    write_reviewed(replace(result, nuclei=edited), place, review, [])
+    assert {action for action, _ in actions(study, BY_CONTROL).values()} == {"keep"}
+    write_reviewed(result, place, {**review, "verdict": "rejected", "reason": "stained"}, [])
+    assert actions(study, BY_CONTROL)["a"][0] == "measure"
+    run(study, BY_CONTROL)
+    p16 = fake_pipeline.settings[-1].p16
+    assert p16.thresholds_od == Settings().p16.thresholds_od
+    assert "(n: rejected in review by anna: stained)" in p16.threshold_locked
 
 
 def test_another_percentile_is_another_result(tmp_path: Path, fake_pipeline: FakePipeline) -> None:

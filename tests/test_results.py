@@ -7,6 +7,7 @@ import math
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ from histoquant import atomic, geojson, results
 from histoquant.anatomy import EPIDERMIS
 from histoquant.errors import ResultError
 from histoquant.results import read_result, write_result
+from histoquant.rundir import RunDirectory
 
 
 @pytest.mark.parametrize(
@@ -116,7 +118,7 @@ def test_failure_while_writing_leaves_all_or_nothing(
         assert read_result(place).summary["n_nuclei"] == 1
 
 
-@pytest.mark.parametrize("renames", [1, 2])
+@pytest.mark.parametrize("renames", [1, 2, 3])
 def test_killed_while_replacing_is_recovered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renames: int
 ) -> None:
@@ -137,10 +139,61 @@ def test_killed_while_replacing_is_recovered(
     with pytest.raises(SystemExit):
         write_result(make_result(n_nuclei=2), place)
     monkeypatch.undo()
-    atomic.recover(place)
-    assert [p.name for p in tmp_path.iterdir()] == ["a"]
-    assert read_result(place).summary["n_nuclei"] == renames
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "slides").mkdir()
+    for path in list(tmp_path.glob("*a*")):
+        path.rename(tmp_path / "out" / "slides" / path.name)
+    place = tmp_path / "out" / "slides" / "a"
+    with RunDirectory(tmp_path / "out").locked():  # whatever command comes next
+        assert [p.name for p in place.parent.iterdir()] == ["a"]
+    assert read_result(place).summary["n_nuclei"] == (2 if renames == 3 else 1)
     assert (place / "review.jsonl").read_text() == "an edit\n"
+
+
+@pytest.mark.parametrize("renames", [1, 2])
+def test_interrupted_while_replacing_is_as_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renames: int
+) -> None:
+    place = write_result(make_result(n_nuclei=1), tmp_path / "a")
+    (place / "review.jsonl").write_text("an edit\n")
+    rename, left = Path.rename, [renames]
+
+    def interrupted(self: Path, target: Path) -> Path:
+        left[0] -= 1
+        if left[0] == -1:
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_result(make_result(n_nuclei=2), place)
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+    assert read_result(place).summary["n_nuclei"] == 1
+    assert (place / "review.jsonl").read_text() == "an edit\n"
+
+
+def test_an_edit_made_while_a_result_is_written_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also the first one, and where another's file cannot be linked; owner and file stay."""
+    place = write_result(make_result(), tmp_path / "a")
+    old = place / "review.jsonl"
+    old.write_text("an edit\n")
+    number = old.stat().st_ino
+    write_pictures = results._write_pictures
+
+    def reviewed_meanwhile(*arguments: Any) -> None:
+        (place / "review-bob.jsonl").write_text("a first edit\n")
+        old.write_text("an edit\nanother\n")
+        write_pictures(*arguments)
+
+    monkeypatch.setattr(results, "_write_pictures", reviewed_meanwhile)
+    monkeypatch.setattr(results.os, "link", lambda *_: (_ for _ in ()).throw(PermissionError()))
+    write_result(make_result(n_nuclei=3), place)
+    assert (place / "review-bob.jsonl").read_text() == "a first edit\n"
+    assert (old.read_text(), old.stat().st_ino) == ("an edit\nanother\n", number)
+    files = json.loads((place / "result.json").read_text())["files"]
+    assert sorted([*files, "result.json"]) == sorted(p.name for p in place.iterdir())
 
 
 def test_edits_survive_a_new_result_and_a_failure(tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from fakes import FakePipeline, write_tiny_slide
 from histoquant import batch, resume, shards
 from histoquant.errors import ResultError, SettingsError
 from histoquant.manifest import read_manifest
+from histoquant.results import read_result
+from histoquant.review.store import write_reviewed
 from histoquant.rundir import RunDirectory
 from histoquant.settings import Settings
 from histoquant.shards import Shard
@@ -128,6 +130,17 @@ def test_failed_slide_of_a_shard(manifest: Path, fake_pipeline: FakePipeline) ->
     manifest.write_text(manifest.read_text().replace("s0.ome", "blank.ome"))
     assert _shard(manifest, "1/1").failed == 1
     assert _merge(manifest)["blank"] == ("failed", "blank.ome.tif: no tissue was found")
+
+
+def test_rejected_slide_of_a_shard(manifest: Path, fake_pipeline: FakePipeline) -> None:
+    _shard(manifest, "1/1")
+    place = manifest.parent / "out" / "slides" / "s4"
+    review = {"reviewer": "anna", "verdict": "rejected", "reason": "torn"}
+    write_reviewed(read_result(place), place, review, [])
+    assert _shard(manifest, "1/1").ledger.count("excluded") == 1
+    assert _merge(manifest)["s4"] == ("excluded", "rejected in review by anna: torn")
+    run = json.loads((manifest.parent / "out" / "run.json").read_text())
+    assert (run["slides"]["done"], run["slides"]["excluded"]) == (6, 1)
 
 
 def test_result_of_other_settings_does_not_count(

@@ -38,49 +38,67 @@ def write_text(path: Path, content: str) -> None:
 
 
 @contextmanager
-def new_directory(path: Path) -> Iterator[Path]:
+def new_directory(path: Path, carry: str = "") -> Iterator[Path]:
     """Yield an empty directory to fill, which takes the place of `path` at the end.
 
     If the block raises, nothing of the new directory remains and `path` is as before.
     Where the process dies, `recover` cleans up at the next write.
+
+    Parameters
+    ----------
+    path
+        The directory; its parents are made.
+    carry
+        Pattern of files of the old directory that move into the new one, as they are. Others may
+        write to them meanwhile: nothing of that is lost.
     """
-    recover(path)
+    recover(path, carry)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _beside(path, "new")
     temporary.mkdir()
     try:
         yield temporary
         _sync_tree(temporary)
-        _swap(temporary, path)
+        _swap(temporary, path, carry)
     except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
+        recover(path, carry)
         raise
     _sync_directory(path.parent)
 
 
-def recover(path: Path) -> None:
-    """Finish or undo what a process left when it died while replacing the directory `path`."""
-    for leftover in path.parent.glob(f".{escape(path.name)}~old~*"):
+def recover(path: Path, carry: str = "") -> None:
+    """Finish or undo what a process left when it died while replacing the directory `path`.
+
+    Files of the pattern `carry` are saved from whatever is removed.
+    """
+    for leftover in list(path.parent.glob(f".{escape(path.name)}~old~*")):
         if path.exists():
+            _carry(leftover, path, carry)
             shutil.rmtree(leftover, ignore_errors=True)
         else:
             leftover.rename(path)
-    for leftover in path.parent.glob(f".{escape(path.name)}~new~*"):
+    for leftover in list(path.parent.glob(f".{escape(path.name)}~new~*")):
+        _carry(leftover, path, carry)
         shutil.rmtree(leftover, ignore_errors=True)
 
 
-def _swap(new: Path, path: Path) -> None:
+def _swap(new: Path, path: Path, carry: str) -> None:
     if not path.exists():
         new.rename(path)
         return
     old = _beside(path, "old")
-    path.rename(old)
-    try:
-        new.rename(path)
-    except OSError:
-        old.rename(path)
-        raise
+    path.rename(old)  # from here on whoever opens a file by its place finds none, and waits
+    _carry(old, new, carry)
+    new.rename(path)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _carry(source: Path, target: Path, pattern: str) -> None:
+    """Move files over, with their owner; of two of a name that only grow, the longer stays."""
+    for path in list(source.glob(pattern)) if pattern else ():
+        place = target / path.name
+        if not place.exists() or path.stat().st_size > place.stat().st_size:
+            path.rename(place)
 
 
 def _beside(path: Path, kind: str) -> Path:

@@ -22,6 +22,7 @@ from histoquant.errors import HistoquantError
 from histoquant.isolation import OwnProcess
 from histoquant.manifest import Entry
 from histoquant.measuring import Fate, lost, measure, measure_apart, slide_process
+from histoquant.results import JOURNALS, read_record, rejection
 from histoquant.resume import Action, Step, plan
 from histoquant.rundir import Ledger, RunDirectory, Status, now
 from histoquant.running_settings import BatchSettings, SlurmSettings
@@ -132,6 +133,7 @@ def run(
             directory.write_tables()
         raise
     markers = directory.write_tables()
+    ledger = directory.ledger()  # a verdict may have been given or taken back
     run_json |= {"finished": now(), "seconds": round(time.monotonic() - clock, 1)}
     run_json["slides"] = {s: ledger.count(s) for s in ("done", "failed", "excluded", "pending")}
     directory.write_run(run_json)
@@ -155,7 +157,7 @@ def run_shard(
     own = shard.own(steps)
     ledger = Ledger(directory.ledger_path)
     for step in own:
-        ledger.record(step.entry, *_status_before(step))
+        ledger.record(step.entry, *_status_before(step, directory))
     fates = []
     with closing(_carry_out(own, steps, directory, crew or Crew(), progress)) as coming:
         for fate in coming:
@@ -170,7 +172,10 @@ def _kept(steps: Sequence[Step]) -> int:
     return sum(step.action != "measure" for step in steps)
 
 
-def _status_before(step: Step) -> tuple[Status, str, float | None]:
+def _status_before(step: Step, directory: RunDirectory) -> tuple[Status, str, float | None]:
+    rejected = rejection(read_record(directory.slide(step.entry.slide_id)) or {})
+    if step.action == "keep" and rejected:
+        return "excluded", rejected, step.seconds
     status: dict[Action, Status] = {"measure": "pending", "keep": "done", "leave": "failed"}
     found = status[step.action]
     return found, step.lacking if found == "done" else step.why, step.seconds
@@ -186,7 +191,7 @@ def _open_ledger(
         present = {step.entry.slide_id for step in steps} | {entry.slide_id for entry in bad}
         others = [row for row in old.rows if row["slide_id"] not in present]
         ledger.rows = [_still_done(row, directory) for row in others]
-    received = [(step.entry, *_status_before(step)) for step in steps]
+    received = [(step.entry, *_status_before(step, directory)) for step in steps]
     received += [(entry, "failed", entry.problem, None) for entry in bad]
     for entry, fate, why, seconds in sorted(received, key=lambda item: item[0].row):
         ledger.record(entry, fate, why, seconds)
@@ -217,7 +222,7 @@ def _carry_out(
         locks.lock_vectors(members, directory, progress or (lambda stage: None))
         todo = [_with_vectors(step, directory) for step in todo]
     for step in todo:
-        atomic.recover(directory.slide(step.entry.slide_id))
+        atomic.recover(directory.slide(step.entry.slide_id), JOURNALS)
     phases = _phases(todo, steps, directory)
     if crew.one_by_one:
         yield from _measure_here(phases, directory, crew.workers, progress)

@@ -46,7 +46,8 @@ class Shown:
             took = "" if fate.seconds is None else f" in {fate.seconds:.1f} s"
             line = f"[{self._done}/{self._total}] {name}: done{took}"
         else:
-            line = f"error: {name}: {fate.status}: {fate.reason}"
+            kind = "note" if fate.status == "excluded" else "error"
+            line = f"{kind}: {name}: {fate.status}: {fate.reason}"
         if self._bar is None or fate.status != "done":
             self._console.print(escape(line), soft_wrap=True)
         if fate.status == "done" and fate.reason:

@@ -24,7 +24,7 @@ import pandas as pd
 from histoquant import __version__, atomic, runlock
 from histoquant.errors import HistoquantError, ManifestError
 from histoquant.manifest import Entry
-from histoquant.results import read_record, to_json
+from histoquant.results import automatic_place, read_record, rejection, to_json
 from histoquant.rundir import RunDirectory, now
 from histoquant.settings import Settings
 
@@ -155,13 +155,15 @@ def _threshold(
     batch: str, controls: Sequence[Entry], settings: Settings, directory: RunDirectory
 ) -> Lock:
     p16 = settings.p16
-    values = {c.slide_id: _nuclear_dab(directory.slide(c.slide_id)) for c in controls}
+    places = {c.slide_id: directory.slide(c.slide_id) for c in controls}
+    values = {name: _nuclear_dab(place) for name, place in places.items()}
     measured = {name: dab for name, dab in values.items() if dab.size}
     if not measured:
-        why = "has none" if not controls else f"none has nuclei ({', '.join(sorted(values))})"
+        names = ", ".join(_named(name, places[name]) for name in sorted(places))
+        why = f"none has nuclei ({names})" if names else "has none"
         source = f"settings (no threshold from negative controls: batch {batch} {why})"
         return {"thresholds_od": list(p16.thresholds_od), "source": source, "controls": {}}
-    units = {_unit(directory.slide(name)) for name in measured}
+    units = {_unit(places[name]) for name in measured}
     if len(units) > 1:
         why = f"are in different units: {', '.join(sorted(units))}"
         source = f"settings (no threshold from negative controls: those of batch {batch} {why})"
@@ -186,9 +188,20 @@ def _unit(place: Path) -> str:
     return str((read_record(place) or {}).get("summary", {}).get("marker_unit") or "OD")
 
 
+def _named(slide_id: str, place: Path) -> str:
+    """A control that gives no threshold, with what a reviewer said."""
+    rejected = rejection(read_record(place) or {})
+    return f"{slide_id}: {rejected}" if rejected else slide_id
+
+
 def _nuclear_dab(place: Path) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Mean DAB OD of the counted nuclei of a slide; none where it has no complete result."""
-    if read_record(place) is None or not (place / "nuclei.parquet").exists():
+    """Mean DAB OD of the nuclei that the program counted; review only decides whether they serve.
+
+    None where the slide has no complete result, or a reviewer rejected it.
+    """
+    record = read_record(place)
+    place = automatic_place(place)
+    if record is None or rejection(record) or not (place / "nuclei.parquet").exists():
         return np.empty(0)
     table = pd.read_parquet(place / "nuclei.parquet", columns=["dab_od_mean", "excluded"])
     dab = table.loc[~table["excluded"].astype(bool), "dab_od_mean"].to_numpy(np.float64)

@@ -14,7 +14,7 @@ from typing import cast
 from histoquant.errors import HistoquantError
 from histoquant.isolation import LostError, OwnProcess
 from histoquant.manifest import Entry
-from histoquant.results import JOURNALS, write_failure, write_result
+from histoquant.results import JOURNALS, read_record, rejection, write_failure, write_result
 from histoquant.resume import Key, Step, lacking, make_key
 from histoquant.rundir import RunDirectory, Status, now
 from histoquant.settings import Marker
@@ -76,18 +76,31 @@ def measure(
             "peak_memory_mb": _peak_memory_mb(),
         }
         write_result(result, directory.slide(entry.slide_id), record)
-        note = _apply_review(entry, directory)
     except Exception as error:
         known = isinstance(error, HistoquantError)
         reason = str(error) if known else f"{type(error).__name__}: {error}"
         log = "".join(traceback.format_exception(error))
         record = {"error": type(error).__name__, "passing": _is_passing(error)}
         return _failed(step, directory, key, reason, log, record, time.monotonic() - clock)
+    note = _apply_review(entry, directory)
+    rejected = rejection(read_record(directory.slide(entry.slide_id)) or {})
+    if rejected:
+        return Fate(entry, "excluded", rejected, seconds)
     return Fate(entry, "done", "; ".join(filter(None, (lacking(result.reasons), note))), seconds)
 
 
 def _apply_review(entry: Entry, directory: RunDirectory) -> str:
-    """Apply a reviewer's edits to the new result; in words what of them could not be."""
+    """Apply a reviewer's edits to the new result; in words what of them could not be.
+
+    Never raises: the result that was just written is good without them.
+    """
+    try:
+        return _reapply(entry, directory)
+    except Exception as error:
+        return f"the reviewer's edits are not applied: {type(error).__name__}: {error}"
+
+
+def _reapply(entry: Entry, directory: RunDirectory) -> str:
     if not any(directory.slide(entry.slide_id).glob(JOURNALS)):
         return ""
     from histoquant.review.remeasuring import reapply

@@ -15,7 +15,7 @@
         overlay.png
 
 The directory appears by one rename, so it is never half-written. Reviewers' edits
-(``review*.jsonl``) are carried over when a result is replaced. After review the files hold what
+(``review*.jsonl``) move over when a result is replaced. After review the files hold what
 was measured with the edits, and ``automatic/`` the same files as they were before. Where a slide
 failed, the directory holds ``failure.json`` and ``error.log`` instead (`write_failure`).
 """
@@ -133,8 +133,7 @@ def write_result(
     directory = Path(directory)
     summary = tables.conform_summary(result.summary, result.marker)
     reasons = missing_reasons(summary, result.reasons)
-    with atomic.new_directory(directory) as new:
-        keep_edits(directory, new)
+    with atomic.new_directory(directory, carry=JOURNALS) as new:
         if automatic is not None:
             link_tree(automatic, new / AUTOMATIC)
         _write_tables(result, new)
@@ -148,7 +147,7 @@ def write_result(
             "summary": summary,
             "reasons": reasons,
             "provenance": result.provenance,
-            "files": sorted(path.name for path in new.iterdir()),
+            "files": sorted(path.name for path in (*new.iterdir(), *directory.glob(JOURNALS))),
         }
         (new / RESULT).write_text(to_json(content), encoding="utf-8")
     return directory
@@ -199,16 +198,9 @@ def read_result(directory: Path | str) -> SlideResult:
 
 def write_failure(directory: Path, record: Mapping[str, object], log: str) -> None:
     """Write why a slide failed as its directory; an older result goes, edits stay."""
-    with atomic.new_directory(directory) as new:
-        keep_edits(directory, new)
+    with atomic.new_directory(directory, carry=JOURNALS) as new:
         (new / "error.log").write_text(log, encoding="utf-8")
         (new / FAILURE).write_text(to_json(record), encoding="utf-8")
-
-
-def keep_edits(old: Path, new: Path) -> None:
-    """Carry reviewers' journals over, as links: one that is open keeps growing in its new place."""
-    for journal in old.glob(JOURNALS):
-        _link(journal, new / journal.name)
 
 
 def link_tree(source: Path, target: Path) -> None:
@@ -243,6 +235,12 @@ def missing_reasons(summary: Mapping[str, object], reasons: Mapping[str, str]) -
         for name, value in summary.items()
         if tables.is_missing(value)
     }
+
+
+def automatic_place(directory: Path) -> Path:
+    """Directory of a slide's automatic result: its own, or that beside a reviewed one."""
+    kept = directory / AUTOMATIC
+    return kept if (kept / RESULT).exists() else directory
 
 
 def rejection(record: Mapping[str, Any]) -> str:

@@ -28,7 +28,8 @@ from histoquant.settings import Settings
 Action = Literal["measure", "keep", "leave"]
 Key = dict[str, object]
 
-_SLIDE_FILE = ("slide_bytes", "slide_mtime_ns")
+_SLIDE_FILE = ("slide_bytes", "slide_mtime_ns", "slide_stamps_sha256")
+"""Size and latest time of all files of a slide; of several files also a hash of each one's."""
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,8 @@ def is_same_slide(old: Key, new: Key, entry: Entry, moved: bool = False) -> bool
     moved
         Whether the file lies in another place than it did.
     """
-    if not moved and all(name in new and old.get(name) == new[name] for name in _SLIDE_FILE):
+    known = "slide_bytes" in new and not moved
+    if known and all(old.get(name) == new.get(name) for name in _SLIDE_FILE):
         return True
     if old.get("slide_bytes") != new.get("slide_bytes") or "slide_sha256" not in old:
         return False

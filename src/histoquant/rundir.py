@@ -17,7 +17,15 @@ import pandas as pd
 from histoquant import atomic, runlock, tables
 from histoquant.errors import ResultError
 from histoquant.manifest import Entry
-from histoquant.results import AUTOMATIC, REJECTED, csv_text, read_record, rejection, to_json
+from histoquant.results import (
+    AUTOMATIC,
+    JOURNALS,
+    REJECTED,
+    csv_text,
+    read_record,
+    rejection,
+    to_json,
+)
 from histoquant.settings import Collagen7Settings, Marker
 
 if TYPE_CHECKING:
@@ -152,13 +160,22 @@ class RunDirectory:
             When another run holds it, or it cannot be written.
         """
         with self._writable(), runlock.held(self.path / ".lock", what) as lock:
-            if not beside_shards and (others := self.shards_at_work()):
+            others = self.shards_at_work()
+            if others and not beside_shards:
                 raise ResultError(runlock.in_use(self.path / SHARDS, others[0]))
+            if not others:  # nobody is replacing a directory now: what is half done, died
+                self._recover()
             self.lock = lock
             try:
                 yield lock
             finally:
                 self.lock = None
+
+    def _recover(self) -> None:
+        """Bring back slides whose directory a process was replacing when it died."""
+        for leftover in list(self.slides.glob(".*~old~*")):
+            slide_id = leftover.name[1:].rpartition("~old~")[0]
+            atomic.recover(self.slide(slide_id), JOURNALS)
 
     @contextmanager
     def locked_for_shard(self, number: int, of: int) -> Iterator[runlock.Lock]:
@@ -293,7 +310,12 @@ class RunDirectory:
             reviewed = row["status"] == "excluded" and row["reason"].startswith(REJECTED)
             if row["status"] != "done" and not reviewed:
                 continue
-            why = rejection(read_record(self.slide(row["slide_id"])) or {})
+            record = read_record(self.slide(row["slide_id"]))
+            if record is None:
+                if reviewed:
+                    row |= {"status": "pending", "reason": "its result was removed", "seconds": ""}
+                continue
+            why = rejection(record)
             row["status"] = "excluded" if why else "done"
             if why or reviewed:
                 row["reason"] = why

@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING
 
 from histoquant import __version__, atomic
 from histoquant.errors import HistoquantError, ReviewError
-from histoquant.results import SlideResult, missing_reasons, read_record, to_json
+from histoquant.results import (
+    SlideResult,
+    automatic_place,
+    missing_reasons,
+    read_record,
+    to_json,
+)
 from histoquant.review import store
 from histoquant.review.annotations import region_features
 from histoquant.review.edits import Edit
@@ -154,7 +160,7 @@ def _choose(run: RunDirectory, reviewer: str | None) -> str:
 
 def _apply(place: Path, row: Row, reviewer: str) -> SlideReport:
     path = find_journals(place).get(reviewer)
-    source = read_record(store.automatic_place(place)) or {}
+    source = read_record(automatic_place(place)) or {}
     if path is None:
         store.restore_automatic(place)
         return SlideReport(row["slide_id"])

@@ -14,9 +14,10 @@ from typing import Any
 from histoquant import atomic
 from histoquant.results import (
     AUTOMATIC,
+    JOURNALS,
     RESULT,
     SlideResult,
-    keep_edits,
+    automatic_place,
     link_tree,
     read_record,
     read_result,
@@ -24,12 +25,6 @@ from histoquant.results import (
 )
 
 _OF_THE_RESULT = {"format", "slide_id", "marker", "summary", "reasons", "provenance", "files"}
-
-
-def automatic_place(directory: Path) -> Path:
-    """Directory of a slide's automatic result."""
-    kept = directory / AUTOMATIC
-    return kept if (kept / RESULT).exists() else directory
 
 
 def read_automatic(directory: Path) -> SlideResult:
@@ -72,6 +67,5 @@ def restore_automatic(directory: Path) -> None:
     kept = directory / AUTOMATIC
     if not (kept / RESULT).exists():
         return
-    with atomic.new_directory(directory) as new:
-        keep_edits(directory, new)
+    with atomic.new_directory(directory, carry=JOURNALS) as new:
         link_tree(kept, new)

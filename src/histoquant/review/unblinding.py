@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from histoquant.errors import ReviewError
-from histoquant.results import read_record
+from histoquant.results import automatic_place, read_record
 from histoquant.review import blinding
 from histoquant.review.journal import (
     LOCK,
@@ -16,7 +16,6 @@ from histoquant.review.journal import (
     find_journals,
     read_journal,
 )
-from histoquant.review.store import automatic_place
 from histoquant.rundir import RunDirectory, now
 
 

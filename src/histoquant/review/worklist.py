@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from histoquant.errors import HistoquantError, ReviewError
-from histoquant.results import REJECTED, read_record
+from histoquant.results import REJECTED, automatic_place, read_record
 from histoquant.review import blinding
 from histoquant.review.doubt import Doubt, doubt_of
 from histoquant.review.journal import (
@@ -24,7 +24,7 @@ from histoquant.review.journal import (
 from histoquant.review.measuring import EditedSlide, count_edits
 from histoquant.review.pixels import open_pixels
 from histoquant.review.session import SlideReview, verdict_of
-from histoquant.review.store import automatic_place, read_automatic
+from histoquant.review.store import read_automatic
 from histoquant.rundir import RunDirectory
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ by the SHA-256 of two such lines, in which the files go by ``marker`` and ``nucl
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -75,7 +76,8 @@ def size_and_time(*paths: Path | str) -> dict[str, object]:
 
     Returns
     -------
-    ``slide_bytes`` in all and the latest ``slide_mtime_ns``; nothing for a URL.
+    ``slide_bytes`` in all and the latest ``slide_mtime_ns``; of several files the hash of each
+    one's, ``slide_stamps_sha256``, too; nothing for a URL.
 
     Raises
     ------
@@ -85,10 +87,14 @@ def size_and_time(*paths: Path | str) -> dict[str, object]:
     stamps = [stamp for path in paths for stamp in file_stamps(path)]
     if not stamps:
         return {}
-    return {
+    record: dict[str, object] = {
         "slide_bytes": sum(stamp.size for stamp in stamps),
         "slide_mtime_ns": max(stamp.time_ns for stamp in stamps),
     }
+    if len(stamps) > 1:  # another file in place of one may be as large, and older
+        listed = json.dumps(stamps).encode()
+        record["slide_stamps_sha256"] = hashlib.sha256(listed).hexdigest()
+    return record
 
 
 def slide_files(path: Path) -> dict[str, Path]:
