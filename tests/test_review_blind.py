@@ -17,6 +17,7 @@ from histoquant.errors import ReviewError, SlideError
 from histoquant.review import ReviewSession, remeasure, unblind
 from histoquant.review.blinding import hidden, read_key
 from histoquant.review.edits import AddNote, ExcludeRegion, SetVerdict
+from histoquant.rundir import Ledger
 from reviewed import COL7, OTHER_P16, P16, fresh_results, opened
 
 NAMES = (P16, OTHER_P16, COL7, "P01", "P02", "left_hand", "month_6", "ome.tif")
@@ -148,6 +149,30 @@ def test_a_slide_that_came_later_gets_a_code_too(results: Path) -> None:
     assert session.worklist()[-1].name == "Slide 003"
 
 
+def test_a_slide_finished_during_a_session_is_not_shown_by_its_name(results: Path) -> None:
+    place = results / "slides" / COL7
+    place.rename(results / "later")
+    session = blind(results)
+    (results / "later").rename(place)
+    assert [item.name for item in session.worklist()] == ["Slide 001", "Slide 002"]
+    assert session.next_after("Slide 002") is None
+    with pytest.raises(ReviewError, match="there is no slide"):
+        session.slide(COL7)
+    assert len(blind(results).worklist()) == 3
+
+
+def test_names_of_excluded_slides_and_of_nuclear_slides_are_hidden(results: Path) -> None:
+    ledger = Ledger.read(results / "ledger.csv")
+    extra = {"slide_id": "P77_back", "person": "P77", "status": "excluded", "reason": "control",
+             "nuclear_slide": "", "resolved_path": "/data/P77_back.svs"}  # fmt: skip
+    ledger.rows[0]["nuclear_slide"] = "stained/P01_dapi.tif"
+    ledger.rows.append(dict.fromkeys(ledger.rows[0], "") | extra)
+    ledger.save()
+    session = blind(results)
+    text = session.hide("P77 of P77_back.svs beside P01_dapi and stained/P01_dapi.tif")
+    assert [n for n in ("P77", "back", "P01", "dapi") if n in text] == []
+
+
 def test_a_review_is_blinded_from_its_beginning_to_its_end(results: Path) -> None:
     with opened(results) as review:
         review.apply(AddNote("seen with its name"))
@@ -239,3 +264,11 @@ def test_names_are_hidden_whatever_their_case() -> None:
     names = {"P01_left": "Slide 001", "P01": "...", "/data/P01_left.svs": "Slide 001"}
     text = "cannot read /data/p01_left.svs: P01_LEFT of p01"
     assert hidden(text, names) == "cannot read Slide 001: Slide 001 of ..."
+
+
+def test_hiding_names_leaves_codes_and_numbers() -> None:
+    names = {"001": "...", "12": "...", "de": "...", "Slide 001": "Slide 001", "12_a": "Slide 001"}
+    text = "Slide 001: edit 312 at 1200 um of the model; 12_a.svs by DE, 12_b"
+    assert hidden(text, names) == (
+        "Slide 001: edit 312 at 1200 um of the model; Slide 001.svs by ..., ..._b"
+    )

@@ -26,6 +26,8 @@ from histoquant.results import csv_text, read_record, to_json
 FOLDER = "blinding"
 FORMAT = 1
 _LOCKS = ".review"
+_NAMED = ("slide", "slide_id", "person", "site", "visit", "section", "batch", "resolved_path",
+          "nuclear_slide")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -136,12 +138,47 @@ def slide_lock(directory: Path, slide_id: str, reviewer: str) -> Iterator[None]:
         yield
 
 
+def names_to_hide(
+    directory: Path, rows: Iterable[Mapping[str, str]], codes: Mapping[str, str]
+) -> dict[str, str]:
+    """Every name that tells a slide -> what a blinded reviewer sees instead.
+
+    Parameters
+    ----------
+    rows
+        All rows of the ledger: files of excluded slides are named after the same people.
+    codes
+        slide_id -> code name. The codes stand for themselves, whatever people are called.
+    """
+    names: dict[str, str] = {str(directory): "..."}
+    for row in rows:
+        code = codes.get(row["slide_id"], "a slide")
+        path, nuclear = Path(row["resolved_path"]), Path(row.get("nuclear_slide", ""))
+        names |= {row[k]: "..." for k in _NAMED if len(row.get(k, "")) > 1}
+        names |= {str(path.parent): "...", path.name: code, row["slide_id"]: code}
+        names |= {str(path): code, path.name.split(".")[0]: code}
+        names |= {nuclear.name: code, nuclear.name.split(".")[0]: code}
+    names |= {code: code for code in codes.values()}
+    return {name: shown for name, shown in names.items() if name not in ("", ".", "/")}
+
+
 def hidden(text: str, names: Mapping[str, str]) -> str:
-    """`text` with every name replaced, longer ones first, whatever their case."""
-    for name in sorted(names, key=len, reverse=True):
-        if len(name) > 1:
-            text = re.sub(re.escape(name), lambda _: names[name], text, flags=re.IGNORECASE)  # noqa: B023
-    return text
+    """`text` with every name replaced, the longest that fits, whatever its case.
+
+    A name within a longer word or number is none; an underscore ends a word, as in file names.
+    """
+    shown = {name.casefold(): code for name, code in names.items() if len(name) > 1}
+    if not shown:
+        return text
+    pattern = "|".join(_whole(name) for name in sorted(shown, key=len, reverse=True))
+    return re.sub(
+        pattern, lambda found: shown.get(found[0].casefold(), "..."), text, flags=re.IGNORECASE
+    )
+
+
+def _whole(name: str) -> str:
+    before = r"(?<![^\W_])" if name[0].isalnum() else ""
+    return before + re.escape(name) + (r"(?![^\W_])" if name[-1].isalnum() else "")
 
 
 def safe_name(reviewer: str) -> str:

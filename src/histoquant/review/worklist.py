@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from histoquant.review.remeasuring import SlideReport
 
 Row = Mapping[str, str]
-_NAMED = ("slide", "slide_id", "person", "site", "visit", "section", "batch", "resolved_path")
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,10 @@ class ReviewSession:
                 self._codes = blinding.extended(self.directory, reviewer, done).codes
             except OSError as error:
                 raise _unwritable(error, blind=True) from None
-        self._hidden = self._names_to_hide()
+            # A slide that is finished from here on gets its code in the next session.
+            self._rows = [row for row in self._rows if row["slide_id"] in self._codes]
+        rows = self._run.ledger().rows
+        self._hidden = blinding.names_to_hide(self.directory, rows, self._codes)
 
     @classmethod
     def open(cls, directory: Path | str, reviewer: str, *, blind: bool = False) -> ReviewSession:
@@ -237,17 +239,6 @@ class ReviewSession:
 
     def _is_measured(self, row: Row) -> bool:
         return self._run.has_result(row["slide_id"])
-
-    def _names_to_hide(self) -> dict[str, str]:
-        """Every name that tells a slide -> what a blinded reviewer sees instead."""
-        names: dict[str, str] = {str(self.directory): "..."}
-        for row in self._rows:
-            code = self._codes.get(row["slide_id"], "a slide")
-            names |= {row[k]: "..." for k in _NAMED if len(row.get(k, "")) > 1}
-            path = Path(row["resolved_path"])
-            names |= {str(path.parent): "...", path.name: code, row["slide_id"]: code}
-            names |= {str(path): code, path.name.split(".")[0]: code}
-        return {name: code for name, code in names.items() if name not in ("", ".", "/")}
 
     def _refuse_seen(self) -> None:
         for row in self._rows:
