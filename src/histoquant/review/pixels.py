@@ -25,7 +25,12 @@ def open_pixels(row: Mapping[str, str], edited: EditedSlide) -> Slide:
     if not path:
         raise ResultError(f"the ledger does not say where {row['slide_id']} lies")
     mpp = float(row["mpp"]) if row.get("mpp") else None
-    slide = open_slide(path, mpp=mpp, on_damage=edited.settings.slides.damaged_tiles)
+    slide = open_slide(
+        path,
+        mpp=mpp,
+        on_damage=edited.settings.slides.damaged_tiles,
+        nuclear=row.get("nuclear_slide") or None,
+    )
     if slide.fingerprint != edited.automatic.summary["slide_sha256"]:
         slide.close()
         raise ResultError(
