@@ -40,6 +40,7 @@ __all__ = [
 PAPILLARY, RETICULAR = "dermis_papillary", "dermis_reticular"
 OTHER = "other"
 NO_DAB = "the slide's stain set has no DAB"
+NO_COLOURS = "fluorescence has no colours to tell pigment by"
 _PLACES = (BASAL, SUPRABASAL, PAPILLARY, RETICULAR, OTHER)
 _OUTSIDE = (BACKGROUND, STRATUM_CORNEUM, ADNEXA)
 _BROWN = 0.9  # of the epidermal nuclei: a stain on all of them marks nothing
@@ -132,6 +133,8 @@ def count_p16(
     summary = _summarise(table, sizes, has_marker, n_runs)
     reasons = {
         name: _reason(name, has_marker, missing_anatomy, _has_nuclei(name, summary))
+        if not (has_marker and "pigment" in name and not _has_colours(table))
+        else NO_COLOURS
         for name, value in summary.items()
         if isinstance(value, float) and np.isnan(value)
     }
@@ -308,6 +311,8 @@ def _summarise(
     pigment = counted & table["pigment_suspected"].to_numpy(dtype=np.bool_)
     n |= flag.counts("n_without_pigment", "n_positive_without_pigment", counted & ~pigment)
     n["n_pigment_suspected"] = int(pigment.sum()) if has_marker else np.nan
+    if has_marker and not _has_colours(table):
+        n |= dict.fromkeys(_PIGMENT, np.nan)
     n["n_haze_suspected"] = flag.count("haze_suspected") if has_marker else np.nan
     known = with_line and has_marker
     n["n_block_positive"] = flag.count("block_positive") if known else np.nan
@@ -344,6 +349,14 @@ _RATES = {
     "block_positive_percent": ("n_block_positive", "n_basal"),
     "positive_percent_without_pigment": ("n_positive_without_pigment", "n_without_pigment"),
 }
+
+
+_PIGMENT = ("n_without_pigment", "n_positive_without_pigment", "n_pigment_suspected")
+
+
+def _has_colours(table: pd.DataFrame) -> bool:
+    """Whether pigment was looked for, which takes colours; of no nuclei, nothing is unknown."""
+    return table.empty or bool(table["pigment_score"].notna().any())
 
 
 class _Flags:

@@ -281,7 +281,7 @@ def _without_artefacts(
     more = opaque(artefacts, tissue.shape, mpp)
     if (more & tissue & ~hidden).any():
         compartments = find(tissue=tissue & ~more)
-    return mark(compartments, artefacts)
+    return mark(compartments, artefacts) if settings.quality.artefacts else compartments
 
 
 def _measure_p16(
