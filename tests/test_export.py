@@ -28,7 +28,7 @@ from histoquant.errors import ExportError, ResultError
 from histoquant.export import export_results
 from histoquant.export.kept import KeptSlide
 from histoquant.export.outlines import measured_slide
-from histoquant.export.scverse import _radii_um
+from histoquant.export.scverse import _radii_um, _var
 from histoquant.manifest import read_manifest
 from histoquant.results import write_result
 from histoquant.rundir import RunDirectory
@@ -193,6 +193,20 @@ def _change_record(results: Path, change: Callable[[dict[str, Any]], None]) -> N
     record = json.loads(path.read_text(encoding="utf-8"))
     change(record)
     path.write_text(json.dumps(record), encoding="utf-8")
+
+
+def test_measurements_of_a_fluorescence_slide_are_named_in_grey_levels(
+    results: Path, tmp_path: Path
+) -> None:
+    _change_record(results, lambda r: r["summary"].update(marker_unit="grey levels (16 bit)"))
+    export_results(results, "geojson", out=tmp_path, slides=[P16])
+    found = features(tmp_path / f"{P16}.geojson")
+    names = {name for f in found for name in f["properties"].get("measurements", {})}
+    assert "Nucleus: grey levels (16 bit) mean" in names
+    assert not [name for name in names if " OD" in name]
+    units = _var(list(tables.NUCLEI), "grey levels (16 bit)")["unit"]
+    assert units["dab_od_mean"] == "grey levels (16 bit)"
+    assert not units.str.contains("OD").any()
 
 
 # OME-Zarr

@@ -141,14 +141,21 @@ def count_p16(
     return table, summary, reasons
 
 
-def warn_of_field(summary: dict[str, object], settings: Settings) -> list[str]:
-    """What of the figures says that positivity means something else here, in words."""
+def warn_of_field(summary: dict[str, object], settings: Settings, unit: str = "OD") -> list[str]:
+    """What of the figures says that positivity means something else here, in words.
+
+    `unit` is the marker's: OD, or grey levels in fluorescence.
+    """
     warnings = []
     ring, first = float(str(summary["ring_dab_od_median"])), settings.p16.thresholds_od[0]
     if ring >= first:
+        brown = unit == "OD"
+        field, level = (
+            ("brown", f"DAB OD {ring:.2f}") if brown else ("bright", f"{ring:.4g} {unit}")
+        )
         warnings.append(
-            f"the whole field is brown: half of the nuclei lie in cytoplasm of DAB OD {ring:.2f} "
-            f"or more (threshold {first:g})"
+            f"the whole field is {field}: half of the nuclei lie in cytoplasm of {level} "
+            f"or more (threshold {first:{'g' if brown else '.4g'}})"
         )
     share = float(str(summary["epidermis_positive_percent"]))
     if share >= 100 * _BROWN:

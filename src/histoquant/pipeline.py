@@ -358,5 +358,5 @@ def _measure_collagen7(
         },
         settings,
         straightened=straightened,
-        line_picture=draw_line(straightened, table, settings.collagen7),
+        line_picture=draw_line(straightened, table, settings.collagen7, section.model.unit),
     )
