@@ -21,14 +21,19 @@ from shapely.geometry import shape
 from typer.testing import CliRunner
 
 from fakes import FakePipeline, make_result, write_tiny_slide
+from helpers import REAL
 from histoquant import batch, tables
 from histoquant.cli import app
 from histoquant.errors import ExportError, ResultError
 from histoquant.export import export_results
+from histoquant.export.kept import KeptSlide
+from histoquant.export.outlines import measured_slide
+from histoquant.export.scverse import _radii_um, _var
 from histoquant.manifest import read_manifest
 from histoquant.results import write_result
 from histoquant.rundir import RunDirectory
 from histoquant.settings import Settings
+from histoquant.slides import open_slide
 from measured import COL7, P16, measure_two
 
 
@@ -190,6 +195,20 @@ def _change_record(results: Path, change: Callable[[dict[str, Any]], None]) -> N
     path.write_text(json.dumps(record), encoding="utf-8")
 
 
+def test_measurements_of_a_fluorescence_slide_are_named_in_grey_levels(
+    results: Path, tmp_path: Path
+) -> None:
+    _change_record(results, lambda r: r["summary"].update(marker_unit="grey levels (16 bit)"))
+    export_results(results, "geojson", out=tmp_path, slides=[P16])
+    found = features(tmp_path / f"{P16}.geojson")
+    names = {name for f in found for name in f["properties"].get("measurements", {})}
+    assert "Nucleus: grey levels (16 bit) mean" in names
+    assert not [name for name in names if " OD" in name]
+    units = _var(list(tables.NUCLEI), "grey levels (16 bit)")["unit"]
+    assert units["dab_od_mean"] == "grey levels (16 bit)"
+    assert not units.str.contains("OD").any()
+
+
 # OME-Zarr
 
 
@@ -253,6 +272,35 @@ def test_our_own_reader_opens_the_picture(measured: Path, tmp_path: Path) -> Non
         assert np.array_equal(copy.overview(2.0), slide.overview(2.0))
 
 
+def test_a_fluorescence_slide_is_exported_without_labels_of_nuclei(
+    results: Path, tmp_path: Path
+) -> None:
+    def of_channels(record: dict[str, Any]) -> None:
+        provenance = record["provenance"]
+        del provenance["stains"], provenance["white"]
+        provenance["fluorescence"] = {"unit": "grey levels (16 bit)"}
+
+    _change_record(results, of_channels)
+    exported = export_results(results, "ome-zarr", out=tmp_path / "z", slides=[P16])
+    assert not exported.failed
+    assert "without labels of nuclei" in exported.notes[P16]
+    group = zarr.open_group(exported.paths[0], mode="r")
+    assert group["labels"].attrs["ome"]["labels"] == ["compartments"]
+    outlined = export_results(results, "geojson", out=tmp_path / "g", slides=[P16],
+                              with_outlines=True)  # fmt: skip
+    assert "bright-field slides only" in outlined.failed[P16]
+
+
+def test_a_slide_of_two_files_is_opened_with_both(tmp_path: Path) -> None:
+    marker, nuclear = REAL / "skin-if-TRITC.ndpi", REAL / "skin-if-DAPI.ndpi"
+    with open_slide(marker, nuclear=nuclear) as pair:
+        summary = {"slide_sha256": pair.fingerprint}
+    row = {"slide": str(marker), "slide_id": "pair", "nuclear_slide": str(nuclear)}
+    record = {"summary": summary, "provenance": {"settings": {}}}
+    with measured_slide(KeptSlide(tmp_path, row, record)) as slide:
+        assert len(slide.channels) == 2
+
+
 # AnnData and SpatialData
 
 
@@ -285,6 +333,12 @@ def test_spatialdata_reads_back(measured: Path, tmp_path: Path) -> None:
     assert data.tables["nuclei_table"].n_obs == len(nuclei)
     in_px = spatialdata.transform(data.shapes["nuclei"], to_coordinate_system="global")
     assert np.abs(in_px.centroid.x - nuclei["x_px"]).max() < 0.6
+
+
+def test_a_nucleus_that_a_reviewer_added_has_a_circle() -> None:
+    areas = pd.Series([np.nan, 4.0, 9.0, 100.0]) * np.pi
+    assert _radii_um(pd.DataFrame({"area_um2": areas})).tolist() == pytest.approx([3, 2, 3, 10])
+    assert np.all(_radii_um(pd.DataFrame({"area_um2": [np.nan]})) > 0)
 
 
 @pytest.mark.parametrize("to", ["anndata", "spatialdata"])

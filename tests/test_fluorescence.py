@@ -19,6 +19,7 @@ from histoquant.fluorescence import (
 from histoquant.fluorescent_section import line_noise, with_nuclear_thresholds
 from histoquant.nuclei import segment_nuclei
 from histoquant.planes import NUCLEAR_LEVEL
+from histoquant.report.charts import sweep
 from histoquant.settings import FluorescenceSettings, Settings, read_settings
 from histoquant.slides import open_slide
 from histoquant.stains import StainModel, optical_density, unmix
@@ -124,6 +125,21 @@ def test_planes_are_what_is_above_background_in_grey_levels(tmp_path):
 def test_tissue_is_found_by_what_shines(tmp_path):
     look, _ = looked(write(tmp_path / "a.ome.tif", cells()[0]))
     assert look.tissue.mean() == pytest.approx((320 / 480) ** 2, rel=0.2)
+
+
+def test_padding_of_a_stitched_slide_is_no_background(tmp_path):
+    picture, _, _ = cells()
+    whole, _ = looked(write(tmp_path / "whole.ome.tif", picture))
+    picture[:, 432:] = 0  # a tenth, on the grid of the overview
+    stitched, _ = looked(write(tmp_path / "stitched.ome.tif", picture))
+    assert stitched.background == pytest.approx(whole.background, abs=15)
+    assert (stitched.tissue == whole.tissue).mean() > 0.97
+
+
+def test_a_background_that_the_camera_cut_off_is_background(tmp_path):
+    """Noise around 0: many pixels at the minimum, and no gap above it."""
+    look, _ = looked(write(tmp_path / "a.ome.tif", cells(background=(0, 0))[0]))
+    assert max(look.background) < 25
 
 
 def test_bright_field_planes_are_the_unmixed_capped_densities():
@@ -267,3 +283,15 @@ def test_settings_of_fluorescence_are_checked(tmp_path):
     file = tmp_path / "s.toml"
     file.write_text('[fluorescence]\nnuclear = "Hoechst"\nmarker = 2\n')
     assert read_settings(file).fluorescence.marker == 2
+
+
+def test_the_sweep_is_drawn_over_grey_levels():
+    rows = [
+        {"compartment": "all", "threshold_od": t, "positive_percent": 9.0,
+         "positive_percent_low": 5.0, "positive_percent_high": 12.0}
+        for t in (500.0, 900.0)
+    ]  # fmt: skip
+    assert "DAB OD" in sweep(rows, 900).inline()
+    drawn = sweep(rows, 900, "grey levels (16 bit)").inline()
+    assert "grey levels (16 bit)" in drawn
+    assert "OD" not in drawn

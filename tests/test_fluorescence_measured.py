@@ -70,7 +70,13 @@ def test_p16_nuclei_are_counted(drawn, measured):
     truth, found = drawn["p16"][1].summary, measured["p16"].summary
     assert found["n_nuclei"] == pytest.approx(truth["n_nuclei"], rel=0.06)
     assert found["positive_percent"] == pytest.approx(truth["positive_percent"], abs=4)
-    assert found["n_pigment_suspected"] == 0
+    reasons = measured["p16"].reasons
+    for name in ("n_pigment_suspected", "n_without_pigment", "positive_percent_without_pigment"):
+        assert np.isnan(float(found[name])), name  # no colours, so nothing is known of melanin
+        assert "no colours" in reasons[name]
+    for name in ("artefact_percent", "excluded_fold_mm2", "excluded_blur_mm2"):
+        assert np.isnan(found[name]), name
+        assert reasons[name] == "artefacts were not looked for"
     assert "own nuclei" in found["threshold_source"]
 
 

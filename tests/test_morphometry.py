@@ -18,7 +18,8 @@ FLAT = replace(SKIN, border=lambda u: 0 * u)
 
 
 def measure(skin, settings=SETTINGS):
-    compartments = skin.draw()
+    drawn = skin.draw()
+    compartments = replace(drawn, artefacts=np.zeros(drawn.labels.shape, np.uint8))
     junction = trace_junction(compartments, settings.junction, settings.anatomy)
     return junction, *measure_morphometry(compartments, junction, settings)
 
@@ -72,9 +73,24 @@ def test_nothing_but_area_is_known_without_a_junction():
     summary, reasons = measure_morphometry(dermis, junction, SETTINGS)
     known = {n: v for n, v in summary.items() if not np.isnan(v)}
     assert {n: v for n, v in known.items() if v} == {"tissue_area_mm2": 0.01}
-    assert {"excluded_area_mm2", "excluded_fold_mm2", "artefact_percent"} < set(known)
-    assert reasons == dict.fromkeys(set(summary) - set(known), "no epidermis found")
+    assert "excluded_area_mm2" in known
+    artefacts = {n for n in summary if n.startswith("excluded_") or n == "artefact_percent"}
+    artefacts -= set(known)
+    assert len(artefacts) == 8
+    others = set(summary) - set(known) - artefacts
+    assert reasons == dict.fromkeys(others, "no epidermis found") | dict.fromkeys(
+        artefacts, "artefacts were not looked for"
+    )
     assert junction_bins(junction, 0.5, SETTINGS).empty
+
+
+def test_no_artefact_found_is_told_from_none_looked_for():
+    labels = np.full((50, 50), 3, np.uint8)
+    plain = Compartments(labels, 2.0, np.full((50, 50), -1, np.float32), "no epidermis found")
+    searched = replace(plain, artefacts=np.zeros_like(labels))
+    summary, reasons = measure_morphometry(searched, Junction((), "none"), SETTINGS)
+    assert (summary["excluded_fold_mm2"], summary["artefact_percent"]) == (0, 0)
+    assert "artefact_percent" not in reasons
 
 
 def test_wholly_excluded_junction_has_no_surface():

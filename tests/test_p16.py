@@ -209,6 +209,14 @@ def test_haze_is_counted_and_not_positive() -> None:
     assert warn_of_field(summary, SETTINGS) == []
 
 
+def test_a_bright_field_in_fluorescence_is_told_in_its_own_unit() -> None:
+    summary = {"ring_dab_od_median": 900.0, "epidermis_positive_percent": 5.0, "n_block_runs": 0}
+    (told,) = warn_of_field(summary, SETTINGS, "grey levels (16 bit)")
+    assert "900 grey levels (16 bit)" in told
+    assert "OD" not in told
+    assert "brown" not in told
+
+
 def test_a_brown_field_and_block_positive_basal_cells_are_warned_of() -> None:
     nuclei = table([(95, 20 + 8 * i, 0.7) for i in range(12)])
     nuclei["ring_dab_od_mean"] = 0.3

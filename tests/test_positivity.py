@@ -75,6 +75,12 @@ def test_pigment_takes_texture_colour_and_position():
     assert pigment_score(table) == pytest.approx([1, 0, 0, 0.967, 0.5, 0], abs=0.01)
 
 
+def test_without_colours_pigment_is_unknown():
+    graded = grade(nuclei(dab_od_sd=0.15, red_blue_ratio=[np.nan] * 2), SETTINGS, has_marker=True)
+    assert graded["pigment_score"].isna().all()
+    assert not graded["pigment_suspected"].any()
+
+
 def test_only_positive_nuclei_are_suspected():
     table = nuclei(dab_od_mean=[0.3, 0.1], dab_od_sd=[0.16, 0.06], red_blue_ratio=1.1)
     graded = grade(table, SETTINGS, has_marker=True)

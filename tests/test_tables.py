@@ -209,6 +209,22 @@ def test_a_section_without_junction_is_left_out_of_its_figure_only() -> None:
     assert "positive_per_mm_dej: without b" in str(row["reasons"])
 
 
+def test_none_goes_where_another_section_has_something_to_say() -> None:
+    a, b = _section("a", warnings="none"), _section("b", warnings="37 % of it is brown")
+    (row,) = pooling.marker_rows([a, b])
+    assert row["warnings"] == "37 % of it is brown"
+    (row,) = pooling.marker_rows([a, _section("b", warnings="none")])
+    assert row["warnings"] == "none"
+
+
+def test_artefacts_pool_over_the_sections_where_they_were_looked_for() -> None:
+    a = _section("a", artefact_percent=4.0, excluded_fold_mm2=0.1, tissue_area_mm2=2.0)
+    b = _section("b", artefact_percent=None, excluded_fold_mm2=None, tissue_area_mm2=2.0)
+    (row,) = pooling.marker_rows([a, b])
+    assert (row["artefact_percent"], row["excluded_fold_mm2"]) == (4.0, 0.1)
+    assert "artefact_percent: without b" in str(row["reasons"])
+
+
 def test_missing_in_every_section_stays_missing_with_its_reason() -> None:
     (row,) = pooling.marker_rows([_section(n, surface_length_mm=None) for n in "ab"])
     assert row["surface_length_mm"] is None

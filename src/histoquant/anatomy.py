@@ -90,7 +90,10 @@ class Compartments:
     reason: str = ""
     separation: float = float("nan")
     artefacts: npt.NDArray[np.uint8] | None = None
-    """uint8 (h, w): what is left out at each pixel, by the codes of `histoquant.artefacts`."""
+    """uint8 (h, w): what is left out at each pixel, by the codes of `histoquant.artefacts`.
+
+    None where artefacts were not looked for: that none were found is an array of `NONE`.
+    """
 
     def __post_init__(self) -> None:
         if self.labels.shape != self.score.shape:

@@ -21,7 +21,7 @@ class Pool:
 
     ========== ===========================================================================
     same       the common value; missing, with a reason, where the sections differ
-    joined     the distinct values, in order, joined by "; "
+    joined     the distinct values, in order, joined by "; ", less "none" where there are others
     sum        the sum
     percent    100 * sum(top) / sum(bottom), with Wilson limits
     rate       sum(top) / sum(bottom), with exact Poisson limits: `top` is a count

@@ -37,6 +37,8 @@ _MIN_NOISE_SDS = 6.0
 _TISSUE_SHARE = 0.2  # of what typical tissue shines above background
 _MOST_ABOVE = np.float32(4.0)  # times the floor: nothing counts more when tissue is told
 _MIN_SPAN = 4.0  # grey levels; a channel that spans less holds nothing
+_PADDING = 0.01  # of the pixels: so many at the minimum, with a gap above them, are no picture
+_PADDING_GAP = 8.0  # times the usual distance from one value that occurs to the next
 _CAMERAS = (1023.0, 4095.0, 16383.0)
 _PILE = 20  # pixels of the fields at the very brightest value: a camera's end
 _FIELDS = 32
@@ -238,6 +240,8 @@ def look_over(slide: Slide, settings: Settings) -> Look:
         )
     mpp = max(settings.tissue.overview_um, slide.mpp)
     overview, known = slide.overview(mpp), slide.known(mpp)
+    padding = np.logical_and.reduce([_padding(overview[..., c], known) for c in channels])
+    known = known & ~padding
     levels = [_levels(overview[..., c][known], slide.channels[c]) for c in channels]
     (dark, floor), (marker_dark, marker_floor) = levels
     look = Look(channels, (dark, marker_dark), (floor, marker_floor), known)
@@ -250,6 +254,21 @@ def look_over(slide: Slide, settings: Settings) -> Look:
             f"{slide.channels[channels[0]]} and {slide.channels[channels[1]]}."
         )
     return Look(look.channels, look.background, look.floor, tissue)
+
+
+def _padding(values: Pixels, known: Mask) -> Mask:
+    """Where a channel was not scanned: stitched slides are padded with a value below all others.
+
+    Padding is a plateau at the very minimum with an empty gap above it; a camera's background
+    has noise, whose values follow each other.
+    """
+    levels, counts = np.unique(values[known], return_counts=True)
+    if len(levels) < 3 or counts[0] <= _PADDING * counts.sum():
+        return np.zeros(values.shape, np.bool_)
+    gaps = np.diff(levels.astype(np.int64))
+    if gaps[0] < max(_MIN_SPAN, _PADDING_GAP * float(np.median(gaps[1:]))):
+        return np.zeros(values.shape, np.bool_)
+    return np.asarray(values == levels[0])
 
 
 def _levels(values: Pixels, name: str) -> Pair:

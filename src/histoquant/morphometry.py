@@ -66,6 +66,10 @@ def measure_morphometry(
     )
     why = junction.reason or "no skin surface lies over the measured junction"
     reasons = {name: why for name, value in summary.items() if np.isnan(value)}  # type: ignore[call-overload]
+    if compartments.artefacts is None:
+        reasons |= dict.fromkeys(_ARTEFACT_FIGURES, _NOT_LOOKED_FOR)
+    elif _SHARE in reasons:
+        reasons[_SHARE] = "there is no tissue"
     if junction.stretches and not len(heights):
         reasons["ridge_height_um_median"] = (
             f"no rete ridge reaches {settings.junction.min_ridge_um:g} um"
@@ -149,16 +153,22 @@ def _reasons_at(stretch: Stretch, arc_um: npt.NDArray[Any]) -> npt.NDArray[np.ob
 def _artefact_areas(compartments: Compartments) -> dict[str, float]:
     """Area (mm2) of each kind of artefact, and their share of the tissue (%)."""
     codes, pixel_mm2 = compartments.artefacts, compartments.mpp**2 / 1e6
-    count = np.bincount(codes.ravel(), minlength=len(REASONS)) if codes is not None else None
-    areas = {
-        f"excluded_{name}_mm2": 0.0 if count is None else float(count[code]) * pixel_mm2
-        for code, name in NAMES.items()
-    }
-    lost, whole = 0, int(np.count_nonzero(compartments.labels))
-    if codes is not None:
-        lost = int(np.count_nonzero(codes))
-        whole += int(np.count_nonzero((codes != NONE) & (compartments.labels == BACKGROUND)))
-    return areas | {"artefact_percent": 100 * lost / whole if whole else float("nan")}
+    if codes is None:
+        return dict.fromkeys(_ARTEFACT_FIGURES, float("nan"))
+    count = np.bincount(codes.ravel(), minlength=len(REASONS))
+    areas = {_area_of(name): float(count[code]) * pixel_mm2 for code, name in NAMES.items()}
+    lost, whole = int(np.count_nonzero(codes)), int(np.count_nonzero(compartments.labels))
+    whole += int(np.count_nonzero((codes != NONE) & (compartments.labels == BACKGROUND)))
+    return areas | {_SHARE: 100 * lost / whole if whole else float("nan")}
+
+
+def _area_of(artefact: str) -> str:
+    return f"excluded_{artefact}_mm2"
+
+
+_SHARE = "artefact_percent"
+_ARTEFACT_FIGURES = (*(_area_of(name) for name in NAMES.values()), _SHARE)
+_NOT_LOOKED_FOR = "artefacts were not looked for"
 
 
 def _added_mm2(compartments: Compartments, junction: Junction) -> float:

@@ -44,6 +44,7 @@ AREA_STRIDE = 4
 PAPILLARY, RETICULAR = "dermis_papillary", "dermis_reticular"
 OTHER = "other"
 NO_DAB = "the slide's stain set has no DAB"
+NO_COLOURS = "fluorescence has no colours to tell pigment by"
 _PLACES = (BASAL, SUPRABASAL, PAPILLARY, RETICULAR, OTHER)
 _OUTSIDE = (BACKGROUND, STRATUM_CORNEUM, ADNEXA)
 _REASONS = ("", *(NAMES[code].replace("_", " ") for code in _OUTSIDE), *ARTEFACTS[1:])
@@ -137,20 +138,29 @@ def count_p16(
     summary = _summarise(table, sizes, has_marker, n_runs)
     reasons = {
         name: _reason(name, has_marker, missing_anatomy, _has_nuclei(name, summary))
+        if not (has_marker and "pigment" in name and not _has_colours(table))
+        else NO_COLOURS
         for name, value in summary.items()
         if isinstance(value, float) and np.isnan(value)
     }
     return table, summary, reasons
 
 
-def warn_of_field(summary: dict[str, object], settings: Settings) -> list[str]:
-    """What of the figures says that positivity means something else here, in words."""
+def warn_of_field(summary: dict[str, object], settings: Settings, unit: str = "OD") -> list[str]:
+    """What of the figures says that positivity means something else here, in words.
+
+    `unit` is the marker's: OD, or grey levels in fluorescence.
+    """
     warnings = []
     ring, first = _figure(summary["ring_dab_od_median"]), settings.p16.thresholds_od[0]
     if ring >= first:
+        brown = unit == "OD"
+        field, level = (
+            ("brown", f"DAB OD {ring:.2f}") if brown else ("bright", f"{ring:.4g} {unit}")
+        )
         warnings.append(
-            f"the whole field is brown: half of the nuclei lie in cytoplasm of DAB OD {ring:.2f} "
-            f"or more (threshold {first:g})"
+            f"the whole field is {field}: half of the nuclei lie in cytoplasm of {level} "
+            f"or more (threshold {first:{'g' if brown else '.4g'}})"
         )
     share = _figure(summary["epidermis_positive_percent"])
     if share >= 100 * _BROWN:
@@ -340,6 +350,8 @@ def _summarise(
     pigment = counted & table["pigment_suspected"].to_numpy(dtype=np.bool_)
     n |= flag.counts("n_without_pigment", "n_positive_without_pigment", counted & ~pigment)
     n["n_pigment_suspected"] = int(pigment.sum()) if has_marker else np.nan
+    if has_marker and not _has_colours(table):
+        n |= dict.fromkeys(_PIGMENT, np.nan)
     n["n_haze_suspected"] = flag.count("haze_suspected") if has_marker else np.nan
     known = with_line and has_marker
     n["n_block_positive"] = flag.count("block_positive") if known else np.nan
@@ -376,6 +388,14 @@ _RATES = {
     "block_positive_percent": ("n_block_positive", "n_basal"),
     "positive_percent_without_pigment": ("n_positive_without_pigment", "n_without_pigment"),
 }
+
+
+_PIGMENT = ("n_without_pigment", "n_positive_without_pigment", "n_pigment_suspected")
+
+
+def _has_colours(table: pd.DataFrame) -> bool:
+    """Whether pigment was looked for, which takes colours; of no nuclei, nothing is unknown."""
+    return table.empty or bool(table["pigment_score"].notna().any())
 
 
 class _Flags:

@@ -288,7 +288,7 @@ def _without_artefacts(
     more = opaque(artefacts, tissue.shape, mpp)
     if (more & tissue & ~hidden).any():
         compartments = find(tissue=tissue & ~more)
-    return mark(compartments, artefacts)
+    return mark(compartments, artefacts) if settings.quality.artefacts else compartments
 
 
 def _measure_p16(
@@ -365,5 +365,5 @@ def _measure_collagen7(
         },
         settings,
         straightened=straightened,
-        line_picture=draw_line(straightened, table, settings.collagen7),
+        line_picture=draw_line(straightened, table, settings.collagen7, section.model.unit),
     )

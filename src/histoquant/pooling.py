@@ -24,6 +24,9 @@ from histoquant.results import csv_text, missing_reasons, reasons_text
 from histoquant.settings import Marker
 from histoquant.tables import Column
 
+NOTHING = "none"
+"""What a column of warnings or reasons says where there are none."""
+
 Row = dict[str, object]
 Floats = npt.NDArray[np.float64]
 
@@ -140,8 +143,9 @@ def _same(column: Column, sections: list[Section]) -> tuple[Row, str]:
 
 
 def _joined(column: Column, sections: list[Section]) -> tuple[Row, str]:
-    values = _distinct(s.summary.get(column.name) for s in sections)
-    return {column.name: "; ".join(map(str, values)) or None}, ""
+    values = [str(v) for v in _distinct(s.summary.get(column.name) for s in sections)]
+    told = [v for v in values if v != NOTHING] or values
+    return {column.name: "; ".join(told) or None}, ""
 
 
 def _largest(column: Column, sections: list[Section]) -> tuple[Row, str]:

@@ -51,7 +51,8 @@ def grade(table: pd.DataFrame, settings: P16Settings, has_marker: bool) -> pd.Da
     Returns
     -------
     `table` with ``positive`` (bool), ``intensity_class`` (0-3, 0 when not positive),
-    ``haze_suspected`` (bool), ``pigment_score`` (0-1) and ``pigment_suspected`` (bool).
+    ``haze_suspected`` (bool), ``pigment_score`` (0-1, NaN without colours) and
+    ``pigment_suspected`` (bool, False where there is no score).
     """
     if not has_marker:
         return table.assign(
@@ -106,7 +107,12 @@ def deciding_od(table: pd.DataFrame, settings: P16Settings) -> Floats:
 
 
 def pigment_score(table: pd.DataFrame) -> Floats:
-    """Strength of the cues for melanin, 0-1: texture and colour together, weighed by position."""
+    """Strength of the cues for melanin, 0-1: texture and colour together, weighed by position.
+
+    NaN throughout where no nucleus has a colour: fluorescence.
+    """
+    if table["red_blue_ratio"].isna().all():
+        return np.full(len(table), np.nan)
     mean = np.maximum(table["dab_od_mean"].to_numpy(dtype=np.float64), 1e-6)
     granular = _rise(table["dab_od_sd"].to_numpy(dtype=np.float64) / mean, _GRANULAR)
     colour = _rise(table["red_blue_ratio"].to_numpy(dtype=np.float64), _REDNESS)

@@ -112,7 +112,7 @@ def warnings_of(
     if damaged:
         warnings.append(f"{damaged} unreadable tile(s) are left out of tissue")
     if marker == "p16" and section.model.has_marker:
-        warnings += warn_of_field(summary, settings)
+        warnings += warn_of_field(summary, settings, section.model.unit)
     return warnings
 
 

@@ -62,6 +62,11 @@ class KeptSlide:
         """Size of a level-0 pixel in um."""
         return float(self.summary["mpp"])
 
+    @property
+    def marker_unit(self) -> str:
+        """What the marker is measured in: OD, or in fluorescence grey levels."""
+        return str(self.summary.get("marker_unit") or "OD")
+
     @cached_property
     def nuclei(self) -> pd.DataFrame | None:
         """Rows of ``nuclei.parquet``; None for collagen VII."""

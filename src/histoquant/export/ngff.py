@@ -4,7 +4,7 @@
 
     <slide_id>.ome.zarr/        the slide at the scale of its compartments, pyramid
         labels/compartments/    uint8, codes with names and colours
-        labels/nuclei/          uint32 (p16), the row of nuclei.parquet counted from 1
+        labels/nuclei/          uint32 (p16, bright field), the row of nuclei.parquet from 1
 
 Level after level, ``scale`` is the size of a pixel and ``translation`` the middle of the first
 one, in um from the corner of the slide: so everything lies in its place in viewers that put a
@@ -27,7 +27,7 @@ from shapely.geometry import shape
 
 from histoquant import __version__
 from histoquant.export.kept import KeptSlide
-from histoquant.export.outlines import measured_slide, nucleus_windows
+from histoquant.export.outlines import measured_slide, no_outlines, nucleus_windows
 from histoquant.slides import Slide
 
 VERSION = "0.5"
@@ -67,7 +67,7 @@ def write_ome_zarr(kept: KeptSlide, path: Path) -> None:
         codes = _compartment_codes(kept, slide.grid_shape(mpp), mpp)
         _write_label(labels, "compartments", _halved_label(codes), mpp, _legend())
         listed = ["compartments"]
-        if kept.nuclei is not None and len(kept.nuclei):
+        if kept.nuclei is not None and len(kept.nuclei) and not no_outlines(kept):
             _write_nuclei(labels, kept, slide, len(levels))
             listed.append("nuclei")
         labels.attrs["ome"] = {"version": VERSION, "labels": listed}

@@ -67,7 +67,10 @@ def measured_slide(kept: KeptSlide) -> Iterator[Slide]:
     settings = _settings(kept)
     try:
         slide = open_slide(
-            path, mpp=float(given) if given else None, on_damage=settings.slides.damaged_tiles
+            path,
+            mpp=float(given) if given else None,
+            on_damage=settings.slides.damaged_tiles,
+            nuclear=kept.row.get("nuclear_slide") or None,
         )
     except SlideError as error:
         raise SlideError(
@@ -82,6 +85,13 @@ def measured_slide(kept: KeptSlide) -> Iterator[Slide]:
                 "old file back"
             )
         yield slide
+
+
+def no_outlines(kept: KeptSlide) -> str:
+    """Why the slide's nuclei cannot be outlined again; empty where they can, or there are none."""
+    if kept.nuclei is None or kept.nuclei.empty or "fluorescence" not in kept.record["provenance"]:
+        return ""
+    return "nuclei are outlined again in bright-field slides only, so far"
 
 
 def nucleus_windows(kept: KeptSlide, slide: Slide) -> Iterator[Window]:
@@ -99,10 +109,9 @@ def nucleus_windows(kept: KeptSlide, slide: Slide) -> Iterator[Window]:
     nuclei = kept.nuclei
     if nuclei is None or nuclei.empty:
         return
-    if not slide.is_colour:
+    if no_outlines(kept):
         raise SlideError(
-            f"{slide.path}: nuclei are outlined again in bright-field slides only, so far; "
-            "without outlines this slide can be exported"
+            f"{slide.path}: {no_outlines(kept)}; without outlines this slide can be exported"
         )
     settings, model = _settings(kept), _model(kept)
     numbers = {name: n for n, name in enumerate(nuclei["nucleus_id"].tolist(), start=1)}

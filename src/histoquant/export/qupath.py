@@ -51,6 +51,7 @@ _NUCLEUS: Mapping[str, str] = {
     "pigment_score": "Nucleus: Pigment score",
 }
 _OD = "DAB OD"
+_HEMATOXYLIN, _NUCLEAR = "Hematoxylin OD", "Nuclear stain"
 _BIN: Mapping[str, str] = {
     "peak_od": "DEJ: DAB OD peak",
     "integrated_od_um": "DEJ: DAB OD integrated µm",
@@ -107,7 +108,7 @@ def _with_figures(feature: Feature, kept: KeptSlide) -> Feature:
     """The slide's figures as measurements of its tissue."""
     properties = dict(feature["properties"])
     if properties.get("name") == "Tissue":
-        figures = _measurements(kept.summary, _SUMMARY)
+        figures = _measurements(kept.summary, _in_unit(_SUMMARY, kept))
         properties["measurements"] = {**properties.get("measurements", {}), **figures}
         properties["metadata"] = {
             **properties.get("metadata", {}),
@@ -121,6 +122,7 @@ def _nuclei(kept: KeptSlide, with_outlines: bool) -> Iterator[Feature]:
     table = kept.nuclei
     assert table is not None
     shapes = nucleus_outlines(kept) if with_outlines else {}
+    names = _in_unit(_NUCLEUS, kept)
     for number, row in enumerate(table.to_dict("records"), start=1):
         point = {"type": "Point", "coordinates": [round(row["x_px"], 2), round(row["y_px"], 2)]}
         metadata = {"compartment": str(row["compartment"]), "nucleus_id": row["nucleus_id"]}
@@ -136,7 +138,7 @@ def _nuclei(kept: KeptSlide, with_outlines: bool) -> Iterator[Feature]:
             f"nucleus {row['nucleus_id']} {number}",
             mapping(shapes[number]) if number in shapes else point,
             _nucleus_class(row),
-            _measurements(row, _NUCLEUS),
+            _measurements(row, names),
             metadata,
         )
 
@@ -152,8 +154,7 @@ def _nucleus_class(row: Mapping[Any, Any]) -> str:
 
 def _bins(kept: KeptSlide) -> Iterator[Feature]:
     """The junction in bins, each a piece of the line."""
-    unit = kept.record["provenance"].get("straightened", {}).get("unit", _OD)
-    names = {column: name.replace(_OD, str(unit)) for column, name in _BIN.items()}
+    names = _in_unit(_BIN, kept)
     lines = _stretches(kept)
     for row in kept.junction.to_dict("records"):
         line = lines.get(int(row.get("stretch", 0)))
@@ -173,6 +174,16 @@ def _bins(kept: KeptSlide) -> Iterator[Feature]:
         yield _feature(
             kept, f"bin {row['bin']}", geometry, name, _measurements(row, names), metadata
         )
+
+
+def _in_unit(names: Mapping[str, str], kept: KeptSlide) -> dict[str, str]:
+    """Names of measurements with what the slide was measured in: a stain's OD, or grey levels."""
+    of_slide = kept.marker_unit if kept.marker_unit != "OD" else _OD
+    unit = kept.record["provenance"].get("straightened", {}).get("unit", of_slide)
+    named = {column: name.replace(_OD, str(unit)) for column, name in names.items()}
+    if kept.marker_unit == "OD":
+        return named
+    return {column: name.replace(_HEMATOXYLIN, _NUCLEAR) for column, name in named.items()}
 
 
 def _stretches(kept: KeptSlide) -> dict[int, Any]:

@@ -19,10 +19,12 @@ from histoquant import tables
 from histoquant.export.kept import KeptSlide, figures
 from histoquant.export.needs import load
 from histoquant.export.outlines import nucleus_outlines
+from histoquant.planes import NUCLEAR_LEVEL
 from histoquant.tables import Column
 
 _PLACE = ("x_px", "y_px", "x_um", "y_um")
 _EXTRA = "spatialdata"
+_TYPICAL_RADIUS_UM = 3.5  # of a nucleus of the epidermis, where no other one was measured
 
 
 def to_anndata(kept: KeptSlide, export: str = "anndata") -> Any:
@@ -43,7 +45,9 @@ def to_anndata(kept: KeptSlide, export: str = "anndata") -> Any:
     measured = [c for c in columns if c.dtype == "float64" and c.name not in _PLACE]
     names = [c.name for c in measured]
     values = table[names].to_numpy(np.float64, na_value=np.nan).astype(np.float32)
-    adata = anndata.AnnData(X=values, obs=_obs(kept, table, columns), var=_var(measured))
+    adata = anndata.AnnData(
+        X=values, obs=_obs(kept, table, columns), var=_var(measured, kept.marker_unit)
+    )
     adata.obsm["spatial"] = _place_um(kept, table)
     adata.obsm["spatial_px"] = table[["x_px", "y_px"]].to_numpy(np.float64)
     adata.uns["histoquant"] = _about(kept)
@@ -134,10 +138,20 @@ def _flags_or_counts(values: pd.Series[Any]) -> Any:
     return values.to_numpy(np.float64, na_value=np.nan)
 
 
-def _var(columns: list[Column]) -> pd.DataFrame:
+def _var(columns: list[Column], marker_unit: str) -> pd.DataFrame:
+    """Unit and meaning of the variables; fluorescence has grey levels where columns say OD."""
     index = pd.Index([c.name for c in columns], dtype=object)
-    about = {"unit": [c.unit for c in columns], "meaning": [c.meaning for c in columns]}
+    units = [_unit(c, marker_unit) for c in columns]
+    about = {"unit": units, "meaning": [c.meaning for c in columns]}
     return pd.DataFrame(about, index=index, dtype=object)
+
+
+def _unit(column: Column, marker_unit: str) -> str:
+    if marker_unit == "OD" or "OD" not in column.unit:
+        return column.unit
+    if column.name.startswith("hematoxylin"):
+        return f"{NUCLEAR_LEVEL:g} of a typical nucleus"
+    return column.unit.replace("OD", marker_unit)
 
 
 def _place_um(kept: KeptSlide, table: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -173,7 +187,7 @@ def _regions(kept: KeptSlide) -> pd.DataFrame:
 
 
 def _nuclei_shapes(kept: KeptSlide, nuclei: pd.DataFrame, shapes: Any, with_outlines: bool) -> Any:
-    radius = np.sqrt(nuclei["area_um2"].to_numpy(np.float64) / np.pi)
+    radius = _radii_um(nuclei)
     points = shapely.points(_place_um(kept, nuclei))
     if not with_outlines:
         return shapes(points, radius=radius)
@@ -185,6 +199,14 @@ def _nuclei_shapes(kept: KeptSlide, nuclei: pd.DataFrame, shapes: Any, with_outl
             for n, circle in enumerate(circles, start=1)
         ]
     )
+
+
+def _radii_um(nuclei: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Radius of a circle of each nucleus' area; what a reviewer added has no area: the median."""
+    radius = np.sqrt(nuclei["area_um2"].to_numpy(np.float64, na_value=np.nan) / np.pi)
+    known = radius[np.isfinite(radius)]
+    typical = np.median(known) if known.size else _TYPICAL_RADIUS_UM
+    return np.asarray(np.where(np.isfinite(radius), radius, typical), np.float64)
 
 
 def _scaled(geometry: Any, mpp: float) -> Any:

@@ -46,9 +46,10 @@ class Artefacts:
 
 
 def mark(compartments: Compartments, artefacts: Artefacts) -> Compartments:
-    """The compartments with the artefacts on their grid; as they were where there are none."""
-    if not artefacts.codes.any():
-        return compartments
+    """The compartments with the artefacts on their grid, all `NONE` where none were found.
+
+    Compartments without any grid of artefacts say that none were looked for.
+    """
     codes = artefacts.on_grid(compartments.labels.shape, compartments.mpp)
     return replace(compartments, artefacts=_touching_tissue(codes, compartments))
 

@@ -186,8 +186,11 @@ _COMPARTMENTS = {
 }
 
 
-def sweep(rows: Sequence[Row], threshold: object) -> Drawing | None:
-    """Percent positive over the cut-off, whole slide and by compartment; None without a sweep."""
+def sweep(rows: Sequence[Row], threshold: object, unit: str = "OD") -> Drawing | None:
+    """Percent positive over the cut-off, whole slide and by compartment; None without a sweep.
+
+    `unit` is the marker's: OD, or grey levels in fluorescence.
+    """
     lines: dict[str, list[tuple[float, Row]]] = {}
     for row in rows:
         if row["compartment"] in _COMPARTMENTS and not is_missing(row["positive_percent"]):
@@ -204,7 +207,8 @@ def sweep(rows: Sequence[Row], threshold: object) -> Drawing | None:
     across = Scale(min(x for x, _ in everything), max(x for x, _ in everything), 60, 370)
     up = Scale(0, max([*highs, *tops, 1.0]) * 1.04, 250, 42)
     drawing.axis_left(up, 60, 370, "% positive")
-    drawing.axis_below(across, 250, 246, "cut-off of the mean nuclear DAB OD")
+    what = "DAB OD" if unit == "OD" else f"marker, {unit}"
+    drawing.axis_below(across, 250, 246, f"cut-off of the mean nuclear {what}")
     _limits(drawing, across, up, everything)
     if not is_missing(threshold):
         x = across(float(str(threshold)))

@@ -76,7 +76,8 @@ def _drawings(marker: Marker, directory: Path, record: Row) -> dict[str, Any]:
     summary = record["summary"]
     if marker == "p16":
         rows = record.get("provenance", {}).get("threshold_sweep") or ()
-        sweep = charts.sweep(rows, summary.get("positive_threshold_od"))
+        unit = str(summary.get("marker_unit") or "OD")
+        sweep = charts.sweep(rows, summary.get("positive_threshold_od"), unit)
         drawn["chart"] = Markup(sweep.inline()) if sweep else ""
         return drawn
     try:

@@ -255,8 +255,10 @@ class EditedSlide:
     def _warnings(self, summary: dict[str, object], lost: dict[int, str]) -> list[str]:
         told = cast(list[str], list(cast(Any, self.automatic.provenance.get("warnings", []))))
         if self.automatic.marker == "p16" and self.has_marker:
-            before = warn_of_field(self.automatic.summary, self.settings)
-            told = [w for w in told if w not in before] + warn_of_field(summary, self.settings)
+            unit = str(self.automatic.summary.get("marker_unit") or "OD")
+            before = warn_of_field(self.automatic.summary, self.settings, unit)
+            told = [w for w in told if w not in before]
+            told += warn_of_field(summary, self.settings, unit)
         if lost:
             told.append(f"{len(lost)} reviewer's edit(s) no longer find their object")
         return told

@@ -134,6 +134,7 @@ def by_pigment(study: Study, outcome: Outcome, sections: Sequence[Section]) -> l
     if not _is_nuclear(outcome) or "without_pigment" in outcome.numerator:
         return []
     own = [s for s in sections if s.marker == outcome.marker]
+    own = [s for s in own if not np.isnan(s.number("n_pigment_suspected"))]  # it takes colours
     if not own:
         return []
     suspected = sum(s.number("n_pigment_suspected") for s in own)
