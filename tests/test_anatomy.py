@@ -142,7 +142,8 @@ def test_the_junction_does_not_need_its_collagen(measured):
     )
     np.testing.assert_array_equal(true_line(truth), true_line(bare_truth))
     assert with_line.summary["continuity_percent"] > 80
-    assert without.summary["continuity_percent"] < 5
+    # Judged every 1.5 um, noise crosses the threshold here and there.
+    assert without.summary["continuity_percent"] < 10
     one, other = vertices(with_line.junction_line), vertices(without.junction_line)
     assert np.median(distance_to_line(one, other)) < 1
     assert np.median(distance_to_line(other, one)) < 1

@@ -19,7 +19,7 @@ P16 = [
 ]
 COL7 = [
     ("continuity_percent", "continuity_percent", 1, 5.0, "points"),
-    ("integrated_od_um_mean", "integrated_od_um_mean", 1, 0.10, "relative"),
+    ("integrated_od_um_mean", "integrated_od_um_mean", 1, 0.12, "relative"),
     ("dej_length_mm", "dej_length_um", 1e3, 0.05, "relative"),
     ("epidermis_thickness_um_mean", "epidermis_thickness_um_mean", 1, 0.08, "relative"),
 ]
