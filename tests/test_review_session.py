@@ -386,7 +386,9 @@ def test_collagen_follows_cuts_and_regions_from_its_bins(results: Path) -> None:
     assert 5 < len(own) - len(now) < 12
     kept = now[~now["excluded"].astype(bool)]
     assert (now["exclusion_reason"] == "reviewer: fold").sum() >= 4
-    assert value(review, "continuity_percent") == pytest.approx(100 * kept["positive"].mean())
+    assert value(review, "continuity_percent") == pytest.approx(
+        100 * kept["positive_fraction"].mean()
+    )
     assert value(review, "peak_od_mean") == pytest.approx(kept["peak_od"].mean())
 
 
