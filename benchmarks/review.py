@@ -71,7 +71,7 @@ def tiled(result: SlideResult, columns: int, rows: int) -> SlideResult:
         compartments=large,
         junction_line=line,
     )
-    measured = EditedSlide(result).measure([])
+    measured = EditedSlide(result, anew=True).measure([])
     return replace(
         result, summary=measured.summary, reasons=measured.reasons, nuclei=measured.nuclei,
         junction=measured.bins,

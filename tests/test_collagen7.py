@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
 from helpers import DEPTH, FWHM_SIGMAS, PaintedSlide, junction_of, lined, sine, straight_junction
 from histoquant.collagen7 import gap_lengths, measure_collagen7, missing_collagen7, straighten
 from histoquant.junction import Junction
+from histoquant.line_picture import draw_line
 from histoquant.morphometry import junction_bins
 from histoquant.settings import Settings
 from histoquant.stains import StainModel
@@ -306,3 +308,36 @@ def test_normals_that_leave_the_slide_have_no_samples():
 def test_no_junction_gives_an_empty_picture():
     found = straighten(PaintedSlide((9, 9), 0.5, None), MODEL, Junction((), "none"), COL7, 2.5)
     assert found.od.shape == (0, len(DEPTH))
+
+
+@pytest.mark.parametrize(("cut_um", "known"), [(4.6, True), (0.5, False), (2.0, False)])
+def test_a_part_of_the_line_is_not_taken_for_all_of_it(cut_um, known):
+    straightened, bins = lined(background=0.0)
+    whole, *_ = measure(straightened, bins)
+    od = straightened.od.copy()
+    od[:, cut_um < straightened.depth_um] = np.nan
+    table, *_ = measure(replace(straightened, od=od), bins)
+    if known:
+        np.testing.assert_allclose(
+            table["integrated_od_um"], whole["integrated_od_um"], rtol=0.02, atol=0.01
+        )
+    else:
+        assert table["integrated_od_um"].isna().all()
+
+
+@pytest.mark.parametrize("length_um", [499.6, 500.0, 500.4, 1000.0])
+def test_the_picture_of_the_line_has_a_row_for_every_length(length_um):
+    straightened, bins = lined(length_um=length_um)
+    table, *_ = measure(straightened, bins)
+    height = cv2.imdecode(
+        np.frombuffer(draw_line(straightened, table, COL7), np.uint8), cv2.IMREAD_COLOR
+    ).shape[0]
+    one = cv2.imdecode(
+        np.frombuffer(draw_line(*_measured(300.0), COL7), np.uint8), cv2.IMREAD_COLOR
+    ).shape[0]
+    assert height == one * np.ceil((straightened.arc_um[-1] + 0.5) / 500)
+
+
+def _measured(length_um):
+    straightened, bins = lined(length_um=length_um)
+    return straightened, measure(straightened, bins)[0]

@@ -15,6 +15,7 @@ from histoquant.errors import DarkFieldError, ManifestError, SlideError
 from histoquant.manifest import read_manifest, slide_entries
 from histoquant.pipeline import quantify
 from histoquant.resume import make_key
+from histoquant.review import ReviewSession
 from histoquant.settings import Settings
 from histoquant.slides import open_slide
 from histoquant.slides.fingerprint import fingerprint
@@ -192,6 +193,8 @@ def test_a_pair_goes_from_the_command_line_to_tables_and_is_kept(stains, tmp_pat
     assert sample["white_r"] == ""
     again = run.invoke(app, [*command, "--nuclear-slide", str(nuclear), "--dry-run"])
     assert "0 of 1 slides to measure" in again.output
+    with ReviewSession(out, "anna").slide(row["slide_id"]) as review, review.open_slide() as slide:
+        assert len(slide.channels) == 2
 
 
 def test_info_of_a_fluorescence_slide_says_that_it_has_no_white_level(tmp_path):

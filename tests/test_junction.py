@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from helpers import Skin, distance_to_line, junction_of, length, sine
-from histoquant.anatomy import DERMIS, EPIDERMIS, Compartments
+from histoquant.anatomy import ADNEXA, DERMIS, EPIDERMIS, Compartments
 from histoquant.junction import (
     Junction,
     Stretch,
     trace_junction,
     trace_surface,
+    with_own_junction,
 )
 from histoquant.polyline import resample, right_normals, smooth_course, smooth_line
 from histoquant.settings import Settings
@@ -324,3 +325,23 @@ def test_the_surface_runs_over_the_epidermis(angle):
     surface = skin.place(np.full_like(u, -60.0), u)
     assert np.median(distance_to_line(surface, longest)) < 2
     assert sum(map(length, lines)) == pytest.approx(700 + 2 * 60, rel=0.06)  # the cut sides too
+
+
+# --- whose epidermis it is ---------------------------------------------------------------------
+
+
+def test_epidermis_without_junction_of_its_own_is_left_out():
+    compartments = Skin(sine(10.0, 200.0)).draw()
+    junction = trace(compartments)
+    assert with_own_junction(compartments, junction) is compartments
+    labels = compartments.labels.copy()
+    rows, columns = slice(40, 60), slice(150, 350)
+    assert not labels[rows, columns].any()
+    labels[rows, columns] = EPIDERMIS  # a strip that came off, over the skin
+    with_strip = replace(compartments, labels=labels)
+    found = with_own_junction(with_strip, junction)
+    assert (found.labels[rows, columns] == ADNEXA).all()
+    labels[rows, columns] = ADNEXA
+    np.testing.assert_array_equal(found.labels, labels)
+    nothing = Junction((), "no epidermis")
+    assert with_own_junction(with_strip, nothing) is with_strip

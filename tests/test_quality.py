@@ -196,3 +196,16 @@ def test_sections_pool_to_the_worst_verdict():
     (row,) = marker_rows([section("a", "ok"), section("b", "reject"), section("c", "review")])
     assert row["quality"] == "reject"
     assert row["excluded_pen_mm2"] == pytest.approx(0.3)
+
+
+def test_ink_on_glass_alone_is_no_artefact_of_the_tissue():
+    labels = np.zeros((60, 80), np.uint8)
+    labels[10:30, 10:60] = 3
+    compartments = Compartments(labels, 2.0, np.zeros((60, 80), np.int8))
+    codes = np.zeros((60, 80), np.uint8)
+    codes[45:55, 20:40] = PEN  # a dot on the label's side
+    assert not mark(compartments, Artefacts(codes, 2.0)).artefacts.any()
+    codes[5:12, 50:70] = PEN  # reaches over the tissue's corner
+    kept = mark(compartments, Artefacts(codes, 2.0)).artefacts
+    assert (kept[5:12, 50:70] == PEN).all()
+    assert not kept[45:55].any()

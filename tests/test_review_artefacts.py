@@ -73,7 +73,12 @@ def with_artefact(
     codes[max(top, 0) : bottom, max(left, 0) : right] = code
     marked = mark(result.compartments, Artefacts(codes, mpp))
     line = leave_out(result.junction_line, marked)
-    return EditedSlide(replace(result, compartments=marked, junction_line=line))
+    slide = EditedSlide(replace(result, compartments=marked, junction_line=line), anew=True)
+    found = slide.measure([])
+    automatic = replace(
+        slide.automatic, summary=found.summary, nuclei=found.nuclei, junction=found.bins
+    )
+    return EditedSlide(automatic)
 
 
 def square(y: float, x: float, half: float) -> Line:

@@ -17,6 +17,7 @@ import shapely
 from histoquant import tables
 from histoquant.anatomy import DERMIS, EPIDERMIS, NAMES
 from histoquant.errors import ResultError, ReviewError, SlideError
+from histoquant.gaps import positive_fraction
 from histoquant.results import RESULT, read_result, write_result
 from histoquant.review import ReviewSession, SlideReview
 from histoquant.review.edits import (
@@ -31,7 +32,7 @@ from histoquant.review.edits import (
     SetCompartment,
     SetVerdict,
 )
-from histoquant.review.measuring import EditedSlide
+from histoquant.review.measuring import EditedSlide, Measured
 from reviewed import COL7, OTHER_P16, P16, fresh_results, opened
 
 
@@ -87,12 +88,13 @@ def edits_of_every_kind(review: SlideReview) -> list[Edit]:
 # The same numbers
 
 
+@pytest.mark.parametrize("anew", [False, True])
 @pytest.mark.parametrize("slide", [P16, COL7])
 def test_without_edits_every_figure_is_the_automatic_one_to_the_bit(
-    results: Path, slide: str
+    results: Path, slide: str, anew: bool
 ) -> None:
     automatic = read_result(results / "slides" / slide)
-    measured = EditedSlide(automatic).measure([])
+    measured = EditedSlide(automatic, anew=anew).measure([])
     assert measured.summary == automatic.summary
     assert measured.reasons == automatic.reasons
     columns = tables.junction_columns(automatic.marker)
@@ -105,6 +107,41 @@ def test_without_edits_every_figure_is_the_automatic_one_to_the_bit(
             if t is not None
         )
         pd.testing.assert_frame_equal(again, before, check_exact=True)
+
+
+def test_what_is_taken_from_the_result_is_what_would_be_measured_again(
+    results: Path, review: SlideReview
+) -> None:
+    known = EditedSlide(read_result(results / "slides" / P16))
+    anew = EditedSlide(known.automatic, anew=True)
+    edits = list(enumerate(edits_of_every_kind(review), 1))
+    for count in range(1, len(edits) + 1):
+        same_figures(known.measure(edits[:count]), anew.measure(edits[:count]))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_areas_under_many_regions_are_those_measured_again(
+    results: Path, review: SlideReview, seed: int
+) -> None:
+    known = EditedSlide(read_result(results / "slides" / P16))
+    anew = EditedSlide(known.automatic, anew=True)
+    rng = np.random.default_rng(seed)
+    edits: list[tuple[int, Edit]] = []
+    for n in range(1, 6):
+        y, x = vertex(review, rng.uniform(0, 1))
+        corners = square(y + rng.normal(0, 60), x + rng.normal(0, 60), rng.uniform(10, 120))
+        edits.append((n, ExcludeRegion(corners, "f") if n % 3 else IncludeRegion(corners, "g")))
+        same_figures(known.measure(edits), anew.measure(edits))
+    same_figures(known.measure(edits[:2]), anew.measure(edits[:2]))
+
+
+def same_figures(one: Measured, other: Measured) -> None:
+    assert one.summary == other.summary
+    assert one.reasons == other.reasons
+    assert one.nuclei is not None
+    assert other.nuclei is not None
+    pd.testing.assert_frame_equal(one.nuclei, other.nuclei, check_exact=True)
+    pd.testing.assert_frame_equal(one.bins, other.bins, check_exact=True)
 
 
 def test_the_anatomy_on_disk_is_what_was_measured(results: Path, tmp_path: Path) -> None:
@@ -387,7 +424,7 @@ def test_collagen_follows_cuts_and_regions_from_its_bins(results: Path) -> None:
     kept = now[~now["excluded"].astype(bool)]
     assert (now["exclusion_reason"] == "reviewer: fold").sum() >= 4
     assert value(review, "continuity_percent") == pytest.approx(
-        100 * kept["positive_fraction"].mean()
+        100 * positive_fraction(kept).mean()
     )
     assert value(review, "peak_od_mean") == pytest.approx(kept["peak_od"].mean())
 
@@ -559,6 +596,28 @@ def test_the_pixels_of_another_file_are_refused(results: Path, review: SlideRevi
 
 
 # The worklist
+
+
+def test_a_slide_is_read_through_only_when_its_size_or_time_changed(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = pd.read_csv(results / "ledger.csv", dtype=str).set_index("slide_id")
+    file = Path(ledger.loc[P16, "resolved_path"])
+    record = results / "slides" / P16 / RESULT
+    content = json.loads(record.read_text())
+    key = {"slide_bytes": file.stat().st_size, "slide_mtime_ns": file.stat().st_mtime_ns}
+    record.write_text(json.dumps(content | {"key": key}))
+    read: list[Path] = []
+    monkeypatch.setattr(
+        "histoquant.slides.slide.fingerprint",
+        lambda path, nuclear=None: read.append(path) or content["summary"]["slide_sha256"],
+    )
+    with opened(results) as review, review.open_slide():
+        assert not read
+    key["slide_mtime_ns"] -= 1
+    record.write_text(json.dumps(content | {"key": key}))
+    with opened(results) as review, review.open_slide():
+        assert read == [file]
 
 
 def test_the_worklist_has_what_is_doubtful_first(results: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 import tifffile
 import zarr
 
-from histoquant import batch
+from histoquant import measuring
 from histoquant.errors import SlideError
 from histoquant.slides import open_slide
 
@@ -103,10 +103,10 @@ def test_two_images_of_one_size_are_not_guessed_at(tmp_path: Path) -> None:
 def test_a_fault_of_the_disk_is_known_behind_the_slides_error(
     error: BaseException, passing: bool
 ) -> None:
-    assert batch._is_passing(error) is passing
+    assert measuring._is_passing(error) is passing
     with pytest.raises(SlideError) as caught:
         raise SlideError("a.svs: cannot be read") from error
-    assert batch._is_passing(caught.value) is passing
+    assert measuring._is_passing(caught.value) is passing
 
 
 @pytest.mark.parametrize("byteorder", ["<", ">"])

@@ -46,6 +46,7 @@ _MIN_BAND_SAMPLES = 20
 _FINE_UM = 1.5  # arc length over which the line is judged present, and aligned
 _ALIGN_UM = 2.5  # the line lies within it of where it lies in the bins around
 _MIN_SAMPLES = 0.3  # of a bin's samples at one depth; below, the profile has a hole there
+_MIN_SEEN = 0.9  # of the depths that the integral runs over
 NO_DAB = "the slide's stain set has no DAB"
 
 
@@ -273,14 +274,18 @@ def _measure_profile(
     positive = bool(signal[peak] >= settings.threshold_od)
     # Without a line the highest sample is noise: integrate about the junction, not about it.
     centre = depth[peak] if positive else 0.0
-    window = (np.abs(depth - centre) <= band) & np.isfinite(signal)
+    window = np.abs(depth - centre) <= band
+    seen = window & np.isfinite(signal)
+    whole = np.count_nonzero(seen) >= _MIN_SEEN * 2 * band / settings.depth_step_um
+    # A part of the line would pass for a weaker line.
+    integral = np.interp(depth[window], depth[seen], signal[seen]).sum() if whole else np.nan
     return (
         float(depth[peak]) if positive else float("nan"),
         float(signal[peak]),
-        float(signal[window].sum() * settings.depth_step_um),
+        float(integral * settings.depth_step_um),
         _line_width(block - base, depth, int(peak)) if positive else float("nan"),
         float(np.mean(levels)),
-        float(straightened.saturated[rows][:, window].mean()),
+        float(straightened.saturated[rows][:, seen].mean()),
         positive,
         float(positive),
     )

@@ -349,8 +349,8 @@ BOTH: tuple[Column, ...] = (
             ("blur", "Tissue out of focus."),
         )
     ),
-    _number("artefact_percent", "%", "Tissue that lies in any of these.",
-            pool=Pool("weighted", bottom="tissue_area_mm2")),
+    _number("artefact_percent", "%", "Tissue that lies in any of these; of sections, the most.",
+            pool=Pool("largest")),
     _text("quality", "ok, review or reject: whether the slide is fit to be measured.",
           pool=Pool("worst")),
     _text("quality_reasons", "Why it is not ok; none.", pool=Pool("joined")),

@@ -24,7 +24,7 @@ from histoquant.fluorescence import (
     nuclear_picture,
     swapped,
 )
-from histoquant.junction import trace_junction
+from histoquant.junction import trace_junction, with_own_junction
 from histoquant.nuclear_anatomy import divide_by_nuclei
 from histoquant.settings import Settings
 from histoquant.slides import Slide
@@ -56,6 +56,7 @@ def find_section(slide: Slide, settings: Settings, report: Callable[[str], None]
         *nuclear_picture(slide, look, model, settings), settings.anatomy
     )
     junction = trace_junction(compartments, settings.junction, settings.anatomy)
+    compartments = with_own_junction(compartments, junction)
     fields = field_figures(slide, look, model, settings)
     return Section(None, model, look.tissue, compartments, junction, fields)
 

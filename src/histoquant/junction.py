@@ -7,18 +7,19 @@ band, collagen VII, epidermal thickness, rete ridges.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import cast
 from weakref import WeakKeyDictionary
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import binary_dilation, gaussian_filter1d
 from scipy.spatial import cKDTree
 from skimage.measure import find_contours
 
-from histoquant.anatomy import DERMIS, EPIDERMIS, Compartments
+from histoquant.anatomy import ADNEXA, DERMIS, EPIDERMIS, Compartments
 from histoquant.artefacts import NONE, REASONS
 from histoquant.border import FULL
 from histoquant.polyline import cut_knobs, length, right_normals, sample, smooth_course, smooth_line
@@ -36,6 +37,7 @@ _LOOK_UM = 20.0
 _MIN_DERMAL_SHARE, _END_DERMAL_SHARE = 0.5, 0.1
 _END_VERTICES = 16  # some 25 um: at a cut edge glass cuts the view of dermis short
 _HOOK = 20  # vertices
+_BESIDE_UM = (2.0, 4.0, 8.0)  # from the line into its own epidermis
 _NORMAL_SIGMA = 4.0  # vertices, about one pixel apart
 
 _SURFACES: WeakKeyDictionary[Compartments, dict[float, list[Points]]] = WeakKeyDictionary()
@@ -218,6 +220,31 @@ class Junction:
     @cached_property
     def _stretch_of(self) -> npt.NDArray[np.int64]:
         return np.repeat(np.arange(len(self.stretches)), [len(s.excluded) for s in self.stretches])
+
+
+def with_own_junction(compartments: Compartments, junction: Junction) -> Compartments:
+    """Epidermis that junction runs along stays; pieces without any are left out, as adnexa are.
+
+    A detached strip, or one whose outline closes without a dermis, has nuclei and area and no
+    length: counted, it would raise every rate per mm, and the thickness.
+    """
+    if not junction.stretches:
+        return compartments
+    count, pieces = cv2.connectedComponents(
+        (compartments.labels == EPIDERMIS).astype(np.uint8), connectivity=8
+    )
+    owned = np.zeros(count, np.bool_)
+    for stretch in junction.stretches:
+        for depth_um in _BESIDE_UM:
+            points = stretch.points_um - depth_um * stretch.normals
+            index = np.floor(points / compartments.mpp).astype(np.int64)
+            inside = ((index >= 0) & (index < pieces.shape)).all(axis=1)
+            owned[pieces[index[inside, 0], index[inside, 1]]] = True
+    if owned[1:].all() or not owned[1:].any():
+        return compartments
+    owned[0] = True
+    labels = np.where(owned[pieces], compartments.labels, ADNEXA).astype(np.uint8)
+    return replace(compartments, labels=labels)
 
 
 def trace_junction(

@@ -31,6 +31,7 @@ _MIN_DERMIS_SHARE = 0.5  # of the area of the epidermis that it carries
 _MOUTH_UM = 60.0  # half the width of the widest opening of a follicle
 _BASE_SHARE = 0.6  # of the junction lies above it; follicles make up less than the rest
 _SUNKEN_RATIO, _LEAST_SUNKEN_UM = 1.9, 160.0  # rete ridges reach less deep
+_SUNKEN_SHAPE = 0.55  # depth over width of what is cut off, at least
 _MIN_SURFACE_UM = 60.0  # epithelium with less free surface is a follicle or a gland
 
 
@@ -199,7 +200,8 @@ def _sunken(surface: Mask, outside: Mask, dermis: Mask, mpp: float) -> Mask:
     """Parts of the epidermis that reach far deeper than its rete ridges: follicles that open.
 
     Depth is taken from the open surface: the mouth of a follicle, filled with keratin, is none.
-    A part is cut off at the level that most of the junction lies above.
+    A part is cut off at the level that most of the junction lies above, if it is deeper from
+    there than wide: epithelium that is thick over a long way is no follicle.
     """
     mouth = int(np.ceil(_MOUTH_UM / mpp)) + 1
     wide = np.pad(outside, mouth, mode="edge")  # glass at the picture's end may go on
@@ -212,7 +214,10 @@ def _sunken(surface: Mask, outside: Mask, dermis: Mask, mpp: float) -> Mask:
     deepest = min(max(_LEAST_SUNKEN_UM, _SUNKEN_RATIO * base), _LOOK_THROUGH_UM)
     below = surface & (depth > min(base, deepest)) & np.isfinite(depth)
     count, pieces = cv2.connectedComponents(below.astype(np.uint8), connectivity=4)
-    sinks = np.zeros(count, np.bool_)
-    sinks[np.unique(pieces[below & (depth > deepest)])] = True
+    innermost = np.zeros(count, np.float32)
+    np.maximum.at(innermost, np.asarray(pieces, np.int64)[below], depth[below])
+    reach = np.maximum(innermost - min(base, deepest), 0)
+    area = np.bincount(pieces.ravel(), minlength=count) * mpp**2
+    sinks = (innermost > deepest) & (reach**2 >= _SUNKEN_SHAPE * area)
     sinks[0] = False
     return np.asarray(sinks[pieces])

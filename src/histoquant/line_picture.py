@@ -57,7 +57,7 @@ def draw_line(
         _row(straightened, bins, gaps, settings, (int(stretch), start), full, unit)
         for stretch in np.unique(straightened.stretch)
         for start in np.arange(
-            0, straightened.arc_um[straightened.stretch == stretch].max() + 1, _ROW_UM
+            0, straightened.arc_um[straightened.stretch == stretch].max() + 1e-6, _ROW_UM
         )
     ][:_MOST_ROWS]
     width = _LEFT_PX + round(_ROW_UM * _PX_PER_UM) + 10
@@ -105,7 +105,7 @@ def _band(straightened: Straightened, on: npt.NDArray[np.bool_], full: float) ->
     """The marker in its own brown (depth, arc, 3); grey where there is nothing to see."""
     od = straightened.od[on].T
     step = float(straightened.depth_um[1] - straightened.depth_um[0])
-    size = round(od.shape[1] * step * _PX_PER_UM), round(od.shape[0] * step * _PX_PER_UM)
+    size = tuple(max(1, round(n * step * _PX_PER_UM)) for n in od.shape[::-1])
     known = np.isfinite(od)
     shown = np.clip(np.nan_to_num(od), 0, full) / full
     colour = 255 * 10.0 ** -(1.4 * shown[..., None] * _BROWN)

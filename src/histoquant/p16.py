@@ -33,15 +33,20 @@ __all__ = [
     "measure_p16",
     "measured_sizes",
     "place_nuclei",
+    "places_of",
     "threshold_sweep",
     "warn_of_field",
 ]
+
+AREA_STRIDE = 4
+"""Areas of the dermal bands are sampled on every so many-th pixel of the compartments."""
 
 PAPILLARY, RETICULAR = "dermis_papillary", "dermis_reticular"
 OTHER = "other"
 NO_DAB = "the slide's stain set has no DAB"
 _PLACES = (BASAL, SUPRABASAL, PAPILLARY, RETICULAR, OTHER)
 _OUTSIDE = (BACKGROUND, STRATUM_CORNEUM, ADNEXA)
+_REASONS = ("", *(NAMES[code].replace("_", " ") for code in _OUTSIDE), *ARTEFACTS[1:])
 _BROWN = 0.9  # of the epidermal nuclei: a stain on all of them marks nothing
 
 _GROUPS = {
@@ -141,13 +146,13 @@ def count_p16(
 def warn_of_field(summary: dict[str, object], settings: Settings) -> list[str]:
     """What of the figures says that positivity means something else here, in words."""
     warnings = []
-    ring, first = float(str(summary["ring_dab_od_median"])), settings.p16.thresholds_od[0]
+    ring, first = _figure(summary["ring_dab_od_median"]), settings.p16.thresholds_od[0]
     if ring >= first:
         warnings.append(
             f"the whole field is brown: half of the nuclei lie in cytoplasm of DAB OD {ring:.2f} "
             f"or more (threshold {first:g})"
         )
-    share = float(str(summary["epidermis_positive_percent"]))
+    share = _figure(summary["epidermis_positive_percent"])
     if share >= 100 * _BROWN:
         warnings.append(f"{share:.0f} % of the epidermal nuclei are positive")
     runs = summary["n_block_runs"]
@@ -157,6 +162,11 @@ def warn_of_field(summary: dict[str, object], settings: Settings) -> list[str]:
             f"nuclei side by side, {summary['n_block_positive']} nuclei in all"
         )
     return warnings
+
+
+def _figure(value: object) -> float:
+    """A figure of a summary that was measured, or read back with null for what is missing."""
+    return float("nan") if value is None else float(str(value))
 
 
 def place_nuclei(
@@ -189,17 +199,39 @@ def place_nuclei(
     reason = np.zeros(len(nuclei), dtype=np.int8)
     for number, outside in enumerate(_OUTSIDE, 1):
         reason[code == outside] = number
-    reasons = ["", *(NAMES[outside].replace("_", " ") for outside in _OUTSIDE)]
     artefact = compartments.artefact_at(points)
-    reason[artefact > 0] = len(reasons) - 1 + artefact[artefact > 0].astype(np.int8)
-    reasons += ARTEFACTS[1:]
+    reason[artefact > 0] = len(_OUTSIDE) + artefact[artefact > 0].astype(np.int8)
     return nuclei.assign(
         compartment=_categorical(group, _PLACES),
         dej_distance_um=depth,
         beside_measured_junction=~located.excluded & with_line,
         excluded=reason > 0,
-        exclusion_reason=_categorical(reason, reasons),
+        exclusion_reason=_categorical(reason, _REASONS),
     )
+
+
+def places_of(table: pd.DataFrame) -> dict[str, Any] | None:
+    """The columns that `place_nuclei` gave to a written table of nuclei, texts as categoricals.
+
+    None where an older version wrote the table, without all of them or in other words.
+    """
+    plain = ("dej_distance_um", "beside_measured_junction", "excluded")
+    if not {*plain, "compartment", "exclusion_reason"} <= {*table}:
+        return None
+    place = pd.Categorical(table["compartment"], categories=_PLACES)
+    reason = pd.Categorical(table["exclusion_reason"], categories=_REASONS)
+    known = {name: table[name].to_numpy() for name in plain}
+    if (place.codes < 0).any() or (reason.codes < 0).any():
+        return None
+    if any(known[name].dtype != np.bool_ for name in plain[1:]):
+        return None
+    return {
+        "compartment": place,
+        "dej_distance_um": known["dej_distance_um"],
+        "beside_measured_junction": known["beside_measured_junction"],
+        "excluded": known["excluded"],
+        "exclusion_reason": reason,
+    }
 
 
 def leave_out(
@@ -257,14 +289,14 @@ def _areas(
     """Areas of epidermis and of the two bands of dermis (mm2), NaN without a junction.
 
     The papillary band leaves out what lies nearest to excluded junction, as the nuclei do.
-    Sampled on every fourth pixel of the compartments: about one in 8 um.
+    Sampled on every `AREA_STRIDE`-th pixel of the compartments: about one in 8 um.
     """
     if not (compartments.has_epidermis and junction.stretches):
         nothing = float("nan")
         return dict.fromkeys(
             ("epidermis_area_mm2", "papillary_area_mm2", "reticular_area_mm2"), nothing
         )
-    stride = 4
+    stride = AREA_STRIDE
     rows, columns = np.nonzero(compartments.labels[::stride, ::stride] == DERMIS)
     centres = np.column_stack((rows, columns)) * stride + 0.5
     points = centres.astype(np.float64) * compartments.mpp

@@ -31,7 +31,7 @@ from histoquant.collagen7 import (
 )
 from histoquant.damage import Damage
 from histoquant.detection import find_nuclei
-from histoquant.errors import DarkFieldError
+from histoquant.errors import DarkFieldError, SlideError
 from histoquant.evidence import SecondStain
 from histoquant.false_colour import false_colours
 from histoquant.fluorescence import FluorescenceModel
@@ -42,7 +42,7 @@ from histoquant.fluorescent_section import (
     with_line_threshold,
     with_nuclear_thresholds,
 )
-from histoquant.junction import trace_junction
+from histoquant.junction import trace_junction, with_own_junction
 from histoquant.line_picture import draw_line
 from histoquant.morphometry import junction_bins, measure_morphometry
 from histoquant.nuclei import HALO_UM
@@ -234,6 +234,12 @@ def _find_anatomy(
     report("looking over the slide")
     if not slide.is_colour:
         return find_section(slide, settings, report)
+    if len(slide.channels) != 3:
+        raise SlideError(
+            f"{slide.path}: one grey channel. Stains are separated by colour, which takes red, "
+            "green and blue; a marker in fluorescence is measured with its nuclear stain beside it "
+            "(--nuclear-slide, or the manifest's column nuclear_slide)."
+        )
     survey = survey_slide(slide, settings)
     model = find_model(slide, survey, settings)
     report("finding epidermis and junction")
@@ -260,6 +266,7 @@ def _find_anatomy(
         settings,
     )
     junction = trace_junction(compartments, settings.junction, settings.anatomy)
+    compartments = with_own_junction(compartments, junction)
     junction = leave_out(junction, compartments)
     fields = field_figures(slide, survey, model, settings)
     return Section(survey.white, model, survey.tissue, compartments, junction, fields)

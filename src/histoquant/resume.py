@@ -102,12 +102,10 @@ def make_key(entry: Entry, settings: Settings) -> Key:
         "version": __version__,
         "given_mpp": entry.given_mpp,
     }
-    from histoquant.slides.fingerprint import file_stamps
+    from histoquant.slides.fingerprint import size_and_time
 
     with suppress(HistoquantError):
-        if stamps := [s for path in _files(entry) for s in file_stamps(path)]:
-            key["slide_bytes"] = sum(stamp.size for stamp in stamps)
-            key["slide_mtime_ns"] = max(stamp.time_ns for stamp in stamps)
+        key |= size_and_time(*_files(entry))
     return key
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -12,6 +13,8 @@ from histoquant.artefacts import NONE
 from histoquant.junction import Junction
 
 Codes = npt.NDArray[np.uint8]
+
+_BESIDE_UM = 10.0  # an artefact this near to tissue may hide some
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +50,17 @@ def mark(compartments: Compartments, artefacts: Artefacts) -> Compartments:
     if not artefacts.codes.any():
         return compartments
     codes = artefacts.on_grid(compartments.labels.shape, compartments.mpp)
-    return replace(compartments, artefacts=codes)
+    return replace(compartments, artefacts=_touching_tissue(codes, compartments))
+
+
+def _touching_tissue(codes: Codes, compartments: Compartments) -> Codes:
+    """`codes` without the pieces that lie on glass alone: a dot of ink there hides nothing."""
+    reach = 2 * round(_BESIDE_UM / compartments.mpp) + 1
+    near = cv2.dilate((compartments.labels > 0).astype(np.uint8), np.ones((reach, reach), np.uint8))
+    count, pieces = cv2.connectedComponents((codes != NONE).astype(np.uint8), connectivity=8)
+    touching = np.zeros(count, np.bool_)
+    touching[np.unique(pieces[near > 0])] = True
+    return np.asarray(np.where(touching[pieces], codes, NONE), np.uint8)
 
 
 def leave_out(junction: Junction, compartments: Compartments) -> Junction:

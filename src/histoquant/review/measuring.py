@@ -18,32 +18,25 @@ import numpy.typing as npt
 import pandas as pd
 
 from histoquant import tables
-from histoquant.anatomy import ADNEXA, EPIDERMIS
-from histoquant.artefacts import NONE
-from histoquant.collagen7 import PROFILE_COLUMNS, missing_collagen7, summarise_collagen7
+from histoquant.collagen7 import PROFILE_COLUMNS, summarise_collagen7
 from histoquant.errors import ReviewError
-from histoquant.morphometry import junction_bins, measure_morphometry
 from histoquant.p16 import (
     count_p16,
     leave_out,
-    measured_sizes,
-    place_nuclei,
+    places_of,
     threshold_sweep,
     warn_of_field,
 )
 from histoquant.quality import judge
 from histoquant.results import SlideResult, missing_reasons
+from histoquant.review.areas import Bands
 from histoquant.review.edits import AddNote, Edit, SetVerdict
 from histoquant.review.geometry import GEOMETRIC, Geometry, as_measured, edited
 from histoquant.review.marks import MATCH_UM, NOT_A_NUCLEUS, Finder, Marks, Rows, marks_of
+from histoquant.review.shapes import Figures, Shape, shape_of
 from histoquant.settings import Settings
 
 Numbered = tuple[int, Edit]
-Figures = tuple[dict[str, object], dict[str, str]]
-
-NEEDS_PIXELS = (
-    "the junction was drawn anew and its collagen VII has to be read from the slide: remeasure"
-)
 _PLACED = ("compartment", "dej_distance_um", "beside_measured_junction", "excluded",
            "exclusion_reason")  # fmt: skip
 _GRADED = ("positive", "intensity_class", "haze_suspected", "pigment_score", "pigment_suspected",
@@ -92,6 +85,9 @@ class EditedSlide:
     ----------
     automatic
         The slide as the program measured it.
+    anew
+        Measure what no edit changes too, instead of taking it from the result: on a large slide
+        that is nearly all there is to do.
 
     Raises
     ------
@@ -99,7 +95,7 @@ class EditedSlide:
         When the result does not hold what measuring anew needs.
     """
 
-    def __init__(self, automatic: SlideResult) -> None:
+    def __init__(self, automatic: SlideResult, *, anew: bool = False) -> None:
         if automatic.compartments is None or automatic.junction_line is None:
             raise ReviewError(
                 f"the result of {automatic.slide_id} holds no compartments (it was written by an "
@@ -108,7 +104,8 @@ class EditedSlide:
         self.automatic = automatic
         self.settings = Settings.model_validate(automatic.provenance["settings"])
         self.geometry = as_measured(automatic.compartments, automatic.junction_line)
-        self._shapes: dict[tuple[Numbered, ...], _Shape] = {}
+        self._anew = anew
+        self._shapes: dict[tuple[Numbered, ...], Shape] = {}
 
     @property
     def has_marker(self) -> bool:
@@ -156,14 +153,26 @@ class EditedSlide:
         dab = self.own_nuclei["dab_od_mean"].to_numpy(np.float64)
         return marks_of(self.finder, edits, dab, self.settings.p16)
 
-    def shape(self, edits: Sequence[Numbered]) -> _Shape:
+    def shape(self, edits: Sequence[Numbered]) -> Shape:
         """What follows from the geometric edits alone; the last two are remembered."""
         key = tuple(item for item in edits if isinstance(item[1], GEOMETRIC))
         if key not in self._shapes:
             while len(self._shapes) > 1:
                 del self._shapes[next(iter(self._shapes))]
-            self._shapes[key] = _Shape(self, edited(self.geometry, key, self.settings))
+            geometry = edited(self.geometry, key, self.settings)
+            self._shapes[key] = shape_of(self, geometry, anew=self._anew)
         return self._shapes[key]
+
+    @cached_property
+    def known_places(self) -> dict[str, Any] | None:
+        """p16: where the program found its nuclei to lie, by column; None when not all is known."""
+        table = self.automatic.nuclei
+        return None if table is None else places_of(table)
+
+    @cached_property
+    def bands(self) -> Bands:
+        """p16: finds the areas of the dermal bands under regions."""
+        return Bands(self.geometry, self.settings.anatomy.papillary_depth_um)
 
     def measure(self, edits: Sequence[Numbered]) -> Measured:
         """Every figure of the slide under `edits`, which hold in this order."""
@@ -212,7 +221,7 @@ class EditedSlide:
         rows = threshold_sweep(measured.nuclei, self.settings.p16).to_dict("records")
         return [{str(name): value for name, value in row.items()} for row in rows]
 
-    def _count(self, shape: _Shape, marks: Marks) -> tuple[pd.DataFrame, Figures]:
+    def _count(self, shape: Shape, marks: Marks) -> tuple[pd.DataFrame, Figures]:
         placed = shape.placed_with(marks.added_um)
         number, reasons = shape.left_out_with(marks.added_um)
         words = (*reasons, NOT_A_NUCLEUS)
@@ -253,133 +262,6 @@ class EditedSlide:
         return told
 
 
-class _Shape:
-    """What follows from compartments, junction and regions; each thing when it is asked for."""
-
-    def __init__(self, slide: EditedSlide, geometry: Geometry) -> None:
-        self._slide, self.geometry = slide, geometry
-
-    @cached_property
-    def morphometry(self) -> Figures:
-        """Lengths, areas and ridges; regions count as excluded area."""
-        geometry = self.geometry
-        summary, reasons = measure_morphometry(
-            geometry.compartments, geometry.junction, self._slide.settings
-        )
-        if geometry.left_out is not None:
-            more = self._excluded_um2(geometry.left_out) / 1e6
-            summary["excluded_area_mm2"] = float(str(summary["excluded_area_mm2"])) + more
-        return summary, reasons
-
-    def _excluded_um2(self, left_out: npt.NDArray[np.bool_]) -> float:
-        """Tissue in regions not excluded already: artefact, adnexa or beside the junction."""
-        compartments = self.geometry.compartments
-        if compartments.artefacts is not None:
-            left_out = left_out & (compartments.artefacts == NONE)
-        rows, columns = np.nonzero(left_out)
-        labels = compartments.labels[rows, columns]
-        own = labels == EPIDERMIS
-        pixels = np.column_stack([rows[own], columns[own]]).astype(np.float64)
-        centres = (pixels + 0.5) * compartments.mpp
-        counted = int(self.geometry.junction.locate(centres).excluded.sum())
-        out = np.count_nonzero(labels) - np.count_nonzero(labels == ADNEXA) - counted
-        return float(out) * compartments.mpp**2
-
-    @cached_property
-    def sizes(self) -> dict[str, float]:
-        """What counts are divided by."""
-        geometry = self.geometry
-        return measured_sizes(
-            geometry.compartments,
-            geometry.junction,
-            self._slide.settings,
-            float(str(self.morphometry[0]["surface_length_mm"])),
-            geometry.left_out,
-        )
-
-    @cached_property
-    def bins(self) -> pd.DataFrame:
-        """Bins of the junction; a region's reason is that of its bins."""
-        slide, geometry = self._slide, self.geometry
-        bins = junction_bins(geometry.junction, slide.mpp, slide.settings)
-        middle = bins[["y_px", "x_px"]].to_numpy(np.float64) * slide.mpp
-        number, words = geometry.reasons_at(middle)
-        ours = (number > 0) & bins["excluded"].to_numpy(bool)
-        if ours.any():
-            reason = np.where(ours, np.asarray(words, object)[number], bins["exclusion_reason"])
-            bins = bins.assign(exclusion_reason=reason.astype(str))
-        return bins
-
-    @cached_property
-    def profiles(self) -> tuple[pd.DataFrame, Figures, str]:
-        """Collagen VII of the bins; of a junction drawn anew, that it has to be read first."""
-        slide, bins = self._slide, self.bins
-        known = slide.automatic.junction
-        if self.geometry.junction.reason or not slide.has_marker:
-            why = self.geometry.junction.reason or slide.automatic.reasons["continuity_percent"]
-            table, summary, reasons = missing_collagen7(bins, why)
-            return table, (summary, reasons), ""
-        if self.geometry.needs_pixels:
-            table, summary, reasons = missing_collagen7(bins, NEEDS_PIXELS)
-            return table, (summary, reasons), NEEDS_PIXELS
-        rows = _rows_of(known, bins, self.geometry, slide.settings.collagen7.bin_um)
-        profile = known[list(PROFILE_COLUMNS)].iloc[rows].reset_index(drop=True)
-        whole = pd.concat([bins.reset_index(drop=True), profile.astype(PROFILE_COLUMNS)], axis=1)
-        table, summary, reasons = summarise_collagen7(whole, slide.settings.collagen7)
-        return table, (summary, reasons), ""
-
-    @cached_property
-    def _placed(self) -> pd.DataFrame:
-        return self._place(self._slide.own_nuclei)
-
-    @cached_property
-    def _left_out(self) -> tuple[npt.NDArray[np.int16], tuple[str, ...]]:
-        return self.geometry.reasons_at(self._slide.finder.points_um)
-
-    def placed_with(self, added_um: npt.NDArray[np.float64]) -> pd.DataFrame:
-        """The program's nuclei in their places, then added ones in theirs."""
-        if not len(added_um):
-            return self._placed
-        mpp = self._slide.mpp
-        added = pd.DataFrame(
-            {
-                "nucleus_id": [f"added_{y:.1f}_{x:.1f}" for y, x in added_um],
-                "x_um": added_um[:, 1],
-                "y_um": added_um[:, 0],
-                "x_px": added_um[:, 1] / mpp,
-                "y_px": added_um[:, 0] / mpp,
-            }
-        )
-        added = self._place(added.reindex(columns=self._slide.own_nuclei.columns))
-        return pd.concat([self._placed, added], ignore_index=True)
-
-    def left_out_with(
-        self, added_um: npt.NDArray[np.float64]
-    ) -> tuple[npt.NDArray[np.int16], tuple[str, ...]]:
-        """Which region's reason leaves out each nucleus, 0 for none; and the reasons."""
-        number, words = self._left_out
-        return np.concatenate([number, self.geometry.reasons_at(added_um)[0]]), words
-
-    def _place(self, nuclei: pd.DataFrame) -> pd.DataFrame:
-        geometry = self.geometry
-        return place_nuclei(nuclei, geometry.compartments, geometry.junction, self._slide.settings)
-
-
 def count_edits(edits: Sequence[Numbered]) -> int:
     """Edits that change figures: notes and verdicts do not."""
     return sum(not isinstance(edit, AddNote | SetVerdict) for _, edit in edits)
-
-
-def _rows_of(
-    known: pd.DataFrame, bins: pd.DataFrame, geometry: Geometry, bin_um: float
-) -> npt.NDArray[np.int64]:
-    """Row of the automatic table that each bin was, by stretch and arc length of its origin."""
-    origins = [piece.origin for piece in geometry.pieces]
-    traced = np.array([o.stretch if o else -1 for o in origins], np.int64)
-    begin = np.array([o.arc_um if o else 0.0 for o in origins])
-    own = bins["stretch"].to_numpy(np.int64)
-    arc = bins["arc_start_um"].to_numpy(np.float64) + begin[own]
-    first = known.groupby("stretch").head(1)
-    start = pd.Series(first.index.to_numpy(), index=first["stretch"].to_numpy())
-    rows = start.loc[traced[own]].to_numpy() + np.rint(arc / bin_um).astype(np.int64)
-    return np.asarray(np.minimum(rows, len(known) - 1), np.int64)

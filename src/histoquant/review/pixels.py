@@ -9,10 +9,23 @@ from histoquant.errors import ResultError
 from histoquant.results import SlideResult
 from histoquant.review.measuring import EditedSlide, Measured
 from histoquant.slides import Slide, open_slide
+from histoquant.slides.fingerprint import size_and_time
 
 
-def open_pixels(row: Mapping[str, str], edited: EditedSlide) -> Slide:
+def open_pixels(
+    row: Mapping[str, str], edited: EditedSlide, key: Mapping[str, object] | None = None
+) -> Slide:
     """The slide's file, as it was measured.
+
+    Parameters
+    ----------
+    row
+        Of the ledger.
+    edited
+        The slide's automatic result.
+    key
+        Of its ``result.json``: a file of the same size and time is not read through to prove that
+        it is the same, as a run that goes on does not.
 
     Raises
     ------
@@ -25,13 +38,14 @@ def open_pixels(row: Mapping[str, str], edited: EditedSlide) -> Slide:
     if not path:
         raise ResultError(f"the ledger does not say where {row['slide_id']} lies")
     mpp = float(row["mpp"]) if row.get("mpp") else None
+    nuclear = row.get("nuclear_slide") or None
     slide = open_slide(
-        path,
-        mpp=mpp,
-        on_damage=edited.settings.slides.damaged_tiles,
-        nuclear=row.get("nuclear_slide") or None,
+        path, mpp=mpp, on_damage=edited.settings.slides.damaged_tiles, nuclear=nuclear
     )
-    if slide.fingerprint != edited.automatic.summary["slide_sha256"]:
+    paths = [p for p in (slide.path, slide.nuclear_path) if p is not None]
+    known = size_and_time(*paths)
+    unread = bool(known) and all((key or {}).get(name) == value for name, value in known.items())
+    if not unread and slide.fingerprint != edited.automatic.summary["slide_sha256"]:
         slide.close()
         raise ResultError(
             f"{path} is not the file that was measured: its fingerprint differs. Put the slide "

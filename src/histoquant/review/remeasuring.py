@@ -20,8 +20,9 @@ from histoquant.review import store
 from histoquant.review.annotations import region_features
 from histoquant.review.edits import Edit
 from histoquant.review.journal import Journal, find_journals, read_journal
-from histoquant.review.measuring import NEEDS_PIXELS, EditedSlide, Measured, count_edits
+from histoquant.review.measuring import EditedSlide, Measured, count_edits
 from histoquant.review.session import verdict_of
+from histoquant.review.shapes import NEEDS_PIXELS
 from histoquant.rundir import RunDirectory
 
 if TYPE_CHECKING:

@@ -179,7 +179,8 @@ class ReviewSession:
                 str(edited.automatic.summary["settings_sha256"]),
             )
             writer = JournalWriter(journal, binding, closed=self.unblinded)
-            pixels = partial(open_pixels, row, edited)
+            key = (read_record(automatic_place(place)) or {}).get("key")
+            pixels = partial(open_pixels, row, edited, key)
             return SlideReview(edited, writer, name, pixels, self.hide, lock)
         except BaseException:
             lock.__exit__(None, None, None)

@@ -70,6 +70,27 @@ def file_stamps(path: Path | str) -> tuple[FileStamp, ...]:
     return tuple(FileStamp(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
 
 
+def size_and_time(*paths: Path | str) -> dict[str, object]:
+    """What stands for the content of a slide's files while it is not read, by name in a record.
+
+    Returns
+    -------
+    ``slide_bytes`` in all and the latest ``slide_mtime_ns``; nothing for a URL.
+
+    Raises
+    ------
+    SlideError
+        When a file is missing.
+    """
+    stamps = [stamp for path in paths for stamp in file_stamps(path)]
+    if not stamps:
+        return {}
+    return {
+        "slide_bytes": sum(stamp.size for stamp in stamps),
+        "slide_mtime_ns": max(stamp.time_ns for stamp in stamps),
+    }
+
+
 def slide_files(path: Path) -> dict[str, Path]:
     """List the files of the slide at `path` under the names that its fingerprint gives them."""
     if path.is_dir():

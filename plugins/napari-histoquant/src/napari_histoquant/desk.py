@@ -14,7 +14,7 @@ import numpy.typing as npt
 from napari.components import ViewerModel
 from napari.layers import Layer
 
-from histoquant import HistoquantError
+from histoquant import Compartments, HistoquantError
 from histoquant.review import Change, ReviewSession, SlideReview
 from histoquant.review import edits as e
 from histoquant.slides import Slide
@@ -90,6 +90,7 @@ class Desk:
         self.listeners: list[Callable[[], None]] = []
         self._slide: Slide | None = None
         self._layers: dict[str, Layer] = {}
+        self._outlined: Compartments | None = None
         self._shown: Shown | None = None
         self._points = _NOTHING
         viewer.mouse_drag_callbacks.append(self._on_drag)
@@ -131,7 +132,7 @@ class Desk:
         for layer in list(self._layers.values()):
             if layer in self.viewer.layers:
                 self.viewer.layers.remove(layer)
-        self._layers, self._shown, self.queue = {}, None, None
+        self._layers, self._shown, self.queue, self._outlined = {}, None, None, None
         self.straightener = None
         self.choose_tool("look")
         if self.review is not None:
@@ -370,8 +371,7 @@ class Desk:
                 look.slide_layers(self._slide, keep_path=not self.session.blind)
             ):
                 self._add(f"slide{number}", data)
-        found = review.compartments
-        self._add("compartments", look.outline_layer(found.labels, found.mpp))
+        self._add("compartments", self._outlines())
         self._add("regions", self._regions())
         self._add("junction", look.junction_layer(review.junction))
         if look.has_profile(review.bins):
@@ -400,15 +400,19 @@ class Desk:
         """Draw compartments, regions, junction and bins as they stand now."""
         assert self.review is not None
         review = self.review
-        found = review.compartments
-        outlines = look.outline_layer(found.labels, found.mpp)
-        _replace_vectors(self._layers["compartments"], outlines)
+        if review.compartments is not self._outlined:
+            _replace_vectors(self._layers["compartments"], self._outlines())
         _replace_vectors(self._layers["junction"], look.junction_layer(review.junction))
         if "bins" in self._layers and look.has_profile(review.bins):
             _replace_vectors(self._layers["bins"], look.bins_layer(review.bins, review.mpp))
         _replace_vectors(self._layers["regions"], self._regions())
         self._straighten()
         self._widen()
+
+    def _outlines(self) -> look.LayerData:
+        assert self.review is not None
+        self._outlined = self.review.compartments
+        return look.outline_layer(self._outlined.labels, self._outlined.mpp)
 
     def _regions(self) -> look.LayerData:
         assert self.review is not None
