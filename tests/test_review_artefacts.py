@@ -11,8 +11,10 @@ import pytest
 import tifffile
 
 from histoquant import measuring, phantom
+from histoquant.anatomy import DERMIS, EPIDERMIS, Compartments
 from histoquant.artefacts import BLUR, NONE, PEN, REASONS
 from histoquant.errors import ResultError
+from histoquant.junction import trace_junction
 from histoquant.manifest import Entry
 from histoquant.pipeline import quantify
 from histoquant.quality import Artefacts, leave_out, mark
@@ -28,9 +30,11 @@ from histoquant.review.edits import (
     RedrawJunction,
     SetCompartment,
 )
+from histoquant.review.geometry import as_measured, edited
 from histoquant.review.measuring import EditedSlide, Measured
 from histoquant.review.pixels import measure_line_anew, open_pixels
 from histoquant.rundir import RunDirectory
+from histoquant.settings import Settings
 from histoquant.slides import open_slide
 from reviewed import COL7, OTHER_P16, P16, fresh_results, opened
 
@@ -69,7 +73,12 @@ def with_artefact(
     codes[max(top, 0) : bottom, max(left, 0) : right] = code
     marked = mark(result.compartments, Artefacts(codes, mpp))
     line = leave_out(result.junction_line, marked)
-    return EditedSlide(replace(result, compartments=marked, junction_line=line))
+    slide = EditedSlide(replace(result, compartments=marked, junction_line=line), anew=True)
+    found = slide.measure([])
+    automatic = replace(
+        slide.automatic, summary=found.summary, nuclei=found.nuclei, junction=found.bins
+    )
+    return EditedSlide(automatic)
 
 
 def square(y: float, x: float, half: float) -> Line:
@@ -119,6 +128,28 @@ def test_an_edited_junction_stays_left_out_in_an_artefact(blurred: EditedSlide, 
     if kind == "redraw":
         again, length = (float(str(m.summary["measured_length_mm"])) for m in (after, before))
         assert again == pytest.approx(length, rel=0.03)
+
+
+def test_painting_a_part_of_a_large_slide_keeps_its_artefact() -> None:
+    """The junction is traced anew in a window that is smaller than the slide."""
+    settings, labels = Settings(), np.zeros((600, 1200), np.uint8)
+    labels[200:250, 100:1100], labels[250:500, 100:1100] = EPIDERMIS, DERMIS
+    codes = np.zeros_like(labels)
+    codes[180:280, 720:760] = BLUR
+    score = np.where(labels == EPIDERMIS, 127, -127).astype(np.int8)
+    marked = mark(Compartments(labels, 2.0, score), Artefacts(codes, 2.0))
+    line = trace_junction(marked, settings.junction, settings.anatomy)
+    base = as_measured(marked, leave_out(line, marked))
+    painted = SetCompartment(square(505.0, 1500.0, 25.0), "epidermis")
+    found = edited(base, [(1, painted)], settings)
+    assert found.lost == {}
+    assert found.compartments.artefacts is marked.artefacts
+    (stretch,) = found.junction.stretches
+    assert (stretch.points_um[:, 0] > 520).any()
+    blurred = (np.abs(stretch.points_um[:, 1] - 1480) < 39) & (stretch.points_um[:, 0] < 560)
+    assert blurred.sum() > 30
+    assert stretch.excluded[blurred].all()
+    assert (stretch.reasons[blurred] == REASONS[BLUR]).all()
 
 
 def test_an_included_region_takes_an_artefact_back_for_all_figures(

@@ -191,13 +191,14 @@ def _with_regions(
     if not regions:
         return Geometry(compartments, lasting, pieces, lost=lost)
     left_out = np.zeros(compartments.labels.shape, np.bool_)
-    artefacts = None if compartments.artefacts is None else compartments.artefacts.copy()
+    found = compartments.artefacts
+    artefacts = None if found is None else found.copy()
     for region in regions:
         window, inside = pixels_inside(left_out.shape, compartments.mpp, region.polygon_um)
         left_out[window][inside] = bool(region.reason)
         if artefacts is not None and not region.reason:
             artefacts[window][inside] = NONE
-    if artefacts is not None and not all(region.reason for region in regions):
+    if artefacts is not None and (artefacts != found).any():
         compartments = replace(compartments, artefacts=artefacts)
     stretches = tuple(_with_exclusions(stretch, regions) for stretch in lasting.stretches)
     junction = replace(lasting, stretches=stretches)
