@@ -592,3 +592,9 @@ def test_sweeps_of_a_study_are_one_table(study: Path, fake_pipeline: FakePipelin
     assert table["positive_percent"].tolist() == [0, 10, 20]
     described = json.loads((out / "columns.json").read_text())
     assert [c["name"] for c in described["sweep.csv"]] == list(table.columns)
+    for number in range(3):
+        _reject(study, f"s{number}")
+    (out / "drift.csv").write_text("of slides that are gone\n")
+    RunDirectory(out).write_tables()
+    assert not (out / "sweep.csv").exists()
+    assert not (out / "drift.csv").exists()

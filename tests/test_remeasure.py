@@ -218,7 +218,10 @@ def test_two_reviewers_need_a_choice_that_is_kept(results: Path) -> None:
         review.apply(review.set_class(np.flatnonzero(review.nuclei["positive"])[:1], "negative"))
     with pytest.raises(ReviewError, match=r"anna \(1 slides\), bob \(1 slides\).*--reviewer"):
         remeasure(results)
+    (results / "markers.xlsx").write_text("of before")
     assert run("remeasure", results, "--reviewer", "bob").exit_code == 0
+    book = pd.read_excel(results / "markers.xlsx", "markers p16").set_index("slides")
+    assert book.loc[OTHER_P16, "n_edits"] == 1
     edits = pd.read_csv(results / "markers.csv").set_index("slides")["n_edits"]
     assert (edits[P16], edits[OTHER_P16]) == (0, 1)
     remeasure(results)  # the choice holds

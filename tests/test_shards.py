@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import threading
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -106,7 +108,7 @@ def test_shards_make_the_tables_of_one_run(
         assert mine.read_bytes() == theirs.read_bytes()
     run = json.loads((manifest.parent / "out" / "run.json").read_text())
     assert (run["scheduler"], run["slides"]["done"], run["slides"]["failed"]) == ("shards", 7, 1)
-    assert not (manifest.parent / "out" / "shards").exists()
+    assert list((manifest.parent / "out" / "shards").iterdir()) == []
     fake_pipeline.measured.clear()
     for part in ("1/2", "2/2"):  # another division finds all done
         assert _shard(manifest, part, settings).fates == ()
@@ -214,13 +216,47 @@ def test_shard_waits_for_tables_only_for_a_while(
         pass
 
 
+def test_shard_may_start_while_tables_are_made(
+    manifest: Path, fake_pipeline: FakePipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has its lock by the time the tables are done, and still has it then."""
+    _shard(manifest, "1/2")
+    directory, begun = RunDirectory(manifest.parent / "out"), threading.Event()
+    wait, kept = RunDirectory._wait_for_tables, []
+
+    def waiting(self: RunDirectory) -> None:
+        begun.set()
+        wait(self)
+
+    def shard() -> None:
+        with directory.locked_for_shard(2, 2) as lock:
+            lock.check()
+            shards.write_received(directory, read_manifest(manifest).entries, Settings(), {})
+            kept.append(shards.are_there(directory))
+
+    other = threading.Thread(target=shard)
+
+    def starting(*arguments: Any) -> Any:  # merge has asked who is at work by now
+        other.start()
+        assert begun.wait(10)
+        return fates(*arguments)
+
+    fates = shards._fates
+    monkeypatch.setattr(RunDirectory, "_wait_for_tables", waiting)
+    monkeypatch.setattr(shards, "_fates", starting)
+    with RunDirectory(manifest.parent / "out").locked(beside_shards=True):
+        assert shards.merge(directory)
+    other.join()
+    assert kept == [True]
+
+
 def test_whole_run_takes_over_from_shards(manifest: Path, fake_pipeline: FakePipeline) -> None:
     _shard(manifest, "1/2")
     fake_pipeline.measured.clear()
     shutil.move(manifest.parent / "out", manifest.parent / "whole")
     _whole_run(manifest)
     assert len(fake_pipeline.measured) == 3
-    assert not (manifest.parent / "whole" / "shards").exists()
+    assert list((manifest.parent / "whole" / "shards").iterdir()) == []
 
 
 def test_what_shards_left_is_damaged(manifest: Path, fake_pipeline: FakePipeline) -> None:

@@ -72,6 +72,7 @@ def review(
 def remeasure(directory: DirectoryArgument, reviewer: WhoseOption = None) -> None:
     """Apply the review's edits with the code that measured the slides; write the tables again."""
     from histoquant import console
+    from histoquant.export import tables_as_workbook
     from histoquant.review import remeasure as apply
     from histoquant.rundir import RunDirectory
 
@@ -79,7 +80,9 @@ def remeasure(directory: DirectoryArgument, reviewer: WhoseOption = None) -> Non
     for report in reports:
         _tell(report)
     run = RunDirectory(directory)
-    console.show_markers(run.marker_rows())
+    rows = run.marker_rows()
+    tables_as_workbook(run, rows)
+    console.show_markers(rows)
     failed = [report.slide_id for report in reports if report.problem]
     if failed:
         typer.echo(

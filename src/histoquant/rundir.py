@@ -196,6 +196,7 @@ class RunDirectory:
                     if other.get("what", "").rpartition(" ")[2] != str(of):
                         raise ResultError(runlock.in_use(folder, other))
                 self._wait_for_tables()
+                lock.check()
                 yield lock
 
     def shards_at_work(self) -> list[runlock.Holder]:
@@ -341,6 +342,7 @@ class RunDirectory:
             for row, record in records
         ]
         if not any(sweep for _, sweep in sweeps):
+            (self.path / "sweep.csv").unlink(missing_ok=True)
             return
         rows = pool_sweeps(sweeps).to_dict("records")
         named = [{str(name): value for name, value in row.items()} for row in rows]
@@ -363,9 +365,11 @@ class RunDirectory:
         from histoquant.drift import drift_rows
 
         rows = drift_rows(self.stains())
+        path = self.path / "drift.csv"
         if rows:
-            text = csv_text((c.name for c in tables.DRIFT), rows)
-            atomic.write_text(self.path / "drift.csv", text)
+            atomic.write_text(path, csv_text((c.name for c in tables.DRIFT), rows))
+        else:
+            path.unlink(missing_ok=True)
 
     def done(self) -> list[dict[str, str]]:
         """Rows of the ledger whose slides are done.

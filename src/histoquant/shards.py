@@ -10,7 +10,6 @@ the slides' directories say (`merge`), so it is right whenever it is made and wh
 from __future__ import annotations
 
 import json
-import shutil
 import socket
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -92,7 +91,7 @@ def merge(directory: RunDirectory) -> bool:
     """Write the ledger and ``run.json`` of what shards have done so far, if there were any.
 
     The caller holds ``directory.locked(beside_shards=True)``. When no shard is at work any more
-    their folder is removed: what it said is in the ledger.
+    what was received is forgotten: it is in the ledger.
 
     Raises
     ------
@@ -119,8 +118,8 @@ def merge(directory: RunDirectory) -> bool:
         {**about, "host": socket.gethostname(), "scheduler": "shards"}
         | {"finished": now(), "slides": counts}
     )
-    if not at_work:
-        shutil.rmtree(directory.path / SHARDS, ignore_errors=True)
+    if not (at_work or directory.shards_at_work()):
+        _forget_received(directory)
     return True
 
 
@@ -131,7 +130,12 @@ def are_there(directory: RunDirectory) -> bool:
 
 def forget(directory: RunDirectory) -> None:
     """Remove what shards left: a run of the whole directory knows it all anew."""
-    shutil.rmtree(directory.path / SHARDS, ignore_errors=True)
+    _forget_received(directory)
+
+
+def _forget_received(directory: RunDirectory) -> None:
+    """Remove the list, not its folder: a shard that starts now is about to have its lock there."""
+    (directory.path / SHARDS / RECEIVED).unlink(missing_ok=True)
 
 
 def _read_received(directory: RunDirectory) -> dict[str, Any] | None:
