@@ -154,7 +154,7 @@ def _plot(
         _write(page, f"{full:.2g} OD", (4, top + 10), 0.36)
     else:  # "grey levels (16 bit)" is wider than the margin
         _write(page, f"{full:.4g}", (4, top + 10), 0.36)
-        _write(page, f"0-{full:.4g} {unit}", (_LEFT_PX + 4, top - 2), 0.36)
+        _write(page, f"0-{full:.4g} {unit}", (_LEFT_PX + 220, 15), 0.36)
     middle = own["arc_start_um"].to_numpy(float) + settings.bin_um / 2
     peak = np.where(own["excluded"], np.nan, own["peak_od"].to_numpy(float))
     points = [(x_at(a), y_at(p)) if np.isfinite(p) else None
