@@ -180,7 +180,8 @@ class ReviewSession:
                 str(edited.automatic.summary["slide_sha256"]),
                 str(edited.automatic.summary["settings_sha256"]),
             )
-            writer = JournalWriter(journal, binding, closed=self.unblinded)
+            key = blinding.read_key(self.directory, self.reviewer)  # it may be opened by now
+            writer = JournalWriter(journal, binding, closed=bool(key is not None and key.unblinded))
             pixels = partial(open_pixels, row, edited)
             return SlideReview(edited, writer, name, pixels, self.hide, lock)
         except BaseException:
@@ -215,7 +216,7 @@ class ReviewSession:
             name,
             row["marker"],
             sample,
-            status if journal.entries else "new",
+            status if journal.begun else "new",
             doubt.quality,
             doubt.amount,
             tuple(self.hide(word) for word in doubt.words),
