@@ -19,7 +19,7 @@ from typer.testing import CliRunner, Result
 
 import histoquant
 from histoquant.cli import app
-from histoquant.errors import ReviewError
+from histoquant.errors import ResultError, ReviewError
 from histoquant.results import read_record, read_result
 from histoquant.review import ReviewSession, SlideReview, remeasure
 from histoquant.review.edits import (
@@ -30,6 +30,7 @@ from histoquant.review.edits import (
     RedrawJunction,
     SetVerdict,
 )
+from histoquant.review.journal import find_journals
 from histoquant.rundir import RunDirectory
 from histoquant.study.samples import read_markers
 from reviewed import COL7, OTHER_P16, P16, fresh_results, opened
@@ -230,6 +231,58 @@ def test_two_reviewers_need_a_choice_that_is_kept(results: Path) -> None:
     edits = pd.read_csv(results / "markers.csv").set_index("slides")["n_edits"]
     assert (edits[P16], edits[OTHER_P16]) == (3, 0)
     assert not (results / "slides" / OTHER_P16 / "automatic").exists()
+
+
+def both_edit(results: Path) -> None:
+    """Anna and bob call nuclei of both p16 slides negative; anna's edits are in the tables."""
+    for who, n in (("anna", 2), ("bob", 1)):
+        for slide in (P16, OTHER_P16):
+            with opened(results, slide, who) as review:
+                assert review.nuclei is not None
+                rows = np.flatnonzero(review.nuclei["positive"])[:n]
+                review.apply(review.set_class(rows, "negative"))
+    remeasure(results, "anna")
+
+
+def test_a_stop_half_way_mixes_no_reviewers_in_the_tables(results: Path) -> None:
+    both_edit(results)
+    before = (results / "markers.csv").read_bytes()
+
+    def stop(slide_id: str) -> None:
+        if slide_id == OTHER_P16:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        remeasure(results, "bob", stop)
+    with pytest.raises(ResultError, match=r"anna, bob by now, bob was chosen.*--reviewer bob"):
+        RunDirectory(results).write_tables()
+    assert (results / "markers.csv").read_bytes() == before
+    remeasure(results)
+    RunDirectory(results).write_tables()
+    assert (results / "markers.csv").read_bytes() != before
+
+
+def test_a_slide_whose_edits_fail_keeps_nobody_elses(results: Path) -> None:
+    both_edit(results)
+    journal = find_journals(results / "slides" / P16)["bob"]
+    journal.write_text(journal.read_text().replace('"set_class"', '"rotate_slide"'))
+    problems = {r.slide_id: r.problem for r in remeasure(results, "bob")}
+    assert "'rotate_slide'" in problems[P16]
+    record = read_record(results / "slides" / P16)
+    assert record is not None
+    assert "review" not in record
+    assert record["summary"]["n_edits"] == 0
+
+
+def test_settings_of_another_version_fail_their_slide_alone(results: Path) -> None:
+    edit_some(results)
+    path = results / "slides" / P16 / "result.json"
+    record = json.loads(path.read_text())
+    record["provenance"]["settings"]["gone_since"] = 3
+    path.write_text(json.dumps(record))
+    problems = {r.slide_id: r.problem for r in remeasure(results)}
+    assert "settings that this version knows" in problems.pop(P16)
+    assert set(problems.values()) == {""}
 
 
 @pytest.mark.parametrize("who", [None, "eve"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from typer.testing import CliRunner
 
 from histoquant.cli import app
 from histoquant.errors import ReviewError, SlideError
-from histoquant.review import ReviewSession, remeasure, unblind
+from histoquant.review import ReviewSession, blinding, remeasure, unblind
 from histoquant.review.blinding import hidden, read_key
 from histoquant.review.edits import AddNote, ExcludeRegion, SetVerdict
-from histoquant.rundir import Ledger
+from histoquant.review.remeasuring import reviewers
+from histoquant.rundir import Ledger, RunDirectory
 from reviewed import COL7, OTHER_P16, P16, fresh_results, opened
 
 NAMES = (P16, OTHER_P16, COL7, "P01", "P02", "left_hand", "month_6", "ome.tif")
@@ -127,6 +129,14 @@ def test_the_order_is_shuffled_and_stays(results: Path) -> None:
     assert again.codes == key.codes
 
 
+def test_two_windows_make_one_key(results: Path) -> None:
+    ids = [P16, OTHER_P16, COL7]
+    with ThreadPoolExecutor(8) as pool:
+        keys = list(pool.map(lambda _: blinding.extended(results, "anna", ids).codes, range(8)))
+    assert all(codes == keys[0] for codes in keys)
+    assert [path.suffix for path in (results / "blinding").iterdir()] == [".key"]
+
+
 def test_the_key_is_sealed_in_a_file_of_its_own(results: Path) -> None:
     blind(results)
     (path,) = (results / "blinding").iterdir()
@@ -211,11 +221,30 @@ def test_unblinding_locks_first_and_then_tells(results: Path) -> None:
 
 def test_a_locked_journal_that_was_changed_is_not_measured(results: Path) -> None:
     review_one(results)
-    unblind(results, "anna")
     (journal,) = results.rglob("review.jsonl")
+    unblind(results, "anna")
     journal.write_text(journal.read_text().replace("fold", "tear"))
     problems = [report.problem for report in remeasure(results)]
     assert sum("changed after it was locked" in problem for problem in problems) == 1
+
+
+def test_a_window_that_wrote_nothing_yet_is_closed_by_unblinding_too(results: Path) -> None:
+    review_one(results)
+    early = blind(results)
+    codes = {item.name: item for item in early.worklist()}
+    (unread,) = [name for name, item in codes.items() if item.marker == "col7"]
+    with early.slide(unread), pytest.raises(ReviewError, match="nothing is unblinded"):
+        unblind(results, "anna")
+    unblind(results, "anna")
+    with early.slide(unread) as review, pytest.raises(ReviewError, match="locked"):
+        review.apply(SetVerdict("rejected", "now I know"))
+    key = read_key(results, "anna")
+    assert key is not None
+    (slide_id,) = [name for name, code in key.codes.items() if code == unread]
+    path = results / "slides" / slide_id / "review.jsonl"
+    assert [json.loads(line)["kind"] for line in path.read_text().splitlines()] == ["lock"]
+    assert reviewers(RunDirectory(results)) == {"anna": 1}  # a lock alone is no reading
+    assert [i.status for i in ReviewSession(results, "anna").worklist()].count("new") == 2
 
 
 def test_names_are_not_given_away_while_a_slide_is_open(results: Path) -> None:

@@ -290,6 +290,12 @@ def change(path: Path, line: int, **fields: Any) -> None:
         ({"who": "bob"}, "line 2 is by 'bob'"),
         ({"n": 7}, "number 7, 2 was due"),
         ({"kind": "undo", "what": {"n": 5}}, "takes record 5 for the undo, 1 was due"),
+        ({"what": ["x"]}, r"line 2: what was done is \['x'\]"),
+        ({"kind": "lock", "what": {"n": 1}}, "a lock: KeyError.'bytes'. is missing or wrong"),
+        (
+            {"kind": "add_nucleus", "what": {"point_um": [10**400, 1], "value": "negative"}},
+            "line 2: .*int too large",
+        ),
     ],
 )
 def test_a_line_that_does_not_fit_is_refused(
@@ -300,8 +306,46 @@ def test_a_line_that_does_not_fit_is_refused(
     change(path, 1, **fields)
     content = path.read_bytes()
     with pytest.raises(ReviewError, match=words):
-        _ = read_journal(path, "anna", "s1").active
+        read_journal(path, "anna", "s1")
     assert path.read_bytes() == content
+
+
+def test_blank_lines_mean_nothing(tmp_path: Path) -> None:
+    write(writer(tmp_path), "one")
+    path = tmp_path / "review.jsonl"
+    with path.open("ab") as file:
+        file.write(b"\n")
+    assert read_journal(path, "anna").damage == ""
+    write(writer(tmp_path), "two")
+    assert texts(tmp_path) == ["one", "two"]
+
+
+@pytest.mark.parametrize("second", [b'{"format": 1, "n": 2, "at"', b"", b"\x00\x00\n", b" \n\n{"])
+def test_two_crashes_in_a_row_lose_nothing_that_was_saved(tmp_path: Path, second: bytes) -> None:
+    write(writer(tmp_path), "one")
+    path = tmp_path / "review.jsonl"
+    for left in (b'{"format": 1, "n": 2', b"\n" + second):
+        with path.open("ab") as file:
+            file.write(left)
+        assert "is unfinished" in read_journal(path, "anna").damage
+    write(writer(tmp_path), "two")
+    write(writer(tmp_path), "three")
+    assert texts(tmp_path) == ["one", "two", "three"]
+    assert read_journal(path, "anna").damage == ""
+
+
+def test_a_journal_that_may_not_be_read_is_told_without_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(writer(tmp_path), "one")
+
+    def forbidden(self: Path, *_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "open", forbidden)
+    with pytest.raises(ReviewError) as failure:
+        find_journals(tmp_path)
+    assert str(failure.value) == "cannot read review.jsonl: Permission denied"
 
 
 def test_damage_in_the_middle_is_not_taken_for_a_crash(tmp_path: Path) -> None:
@@ -331,7 +375,7 @@ def test_two_reviewers_on_one_slide_are_kept_apart(tmp_path: Path) -> None:
     assert all(texts(tmp_path, who) == [f"by {who}"] for who in found)
 
 
-@pytest.mark.parametrize("name", ["", " anna", "../anna", "a/b", "x" * 61, "an\nna"])
+@pytest.mark.parametrize("name", ["", " anna", "../anna", "a/b", "x" * 61, "an\nna", "Program"])
 def test_what_is_no_name_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(ReviewError, match="no name for a reviewer"):
         journal_path(tmp_path, name)

@@ -32,7 +32,9 @@ from histoquant.review.edits import (
     SetCompartment,
     SetVerdict,
 )
-from histoquant.review.measuring import EditedSlide, Measured
+from histoquant.review.marks import Finder, marks_of
+from histoquant.review.measuring import EditedSlide, Measured, count_edits
+from histoquant.settings import P16Settings
 from reviewed import COL7, OTHER_P16, P16, fresh_results, opened
 
 
@@ -236,6 +238,24 @@ def test_an_added_nucleus_counts_where_it_lies(review: SlideReview) -> None:
     assert review.nearest(place) == rows
     review.apply(review.set_class([rows], "not_a_nucleus"))
     assert value(review, "n_nuclei") == before["n_nuclei"]
+
+
+def test_a_nucleus_added_twice_counts_once_in_its_last_class() -> None:
+    table = pd.DataFrame({"y_um": [0.0], "x_um": [0.0]})
+    edits = [AddNucleus((50.0, 50.0), "positive", 2), AddNucleus((51.0, 50.5), "negative")]
+    found = marks_of(Finder(table), list(enumerate(edits, 1)), np.zeros(1), P16Settings())
+    assert found.added_um.tolist() == [[50.0, 50.0]]
+    assert found.reviewed_class.tolist() == [-1, 0]
+
+
+def test_edits_that_find_nothing_are_not_counted() -> None:
+    far = ((0.0, 0.0), (9.0, 9.0))
+    edits = [(1, SetClass(far, "negative")), (2, SetClass(far, "negative")), (3, AddNote("x"))]
+    words = "point(s) find no nucleus"
+    assert count_edits(edits) == 2
+    assert count_edits(edits, {1: f"2 of 2 {words}", 2: f"1 of 2 {words}"}) == 1
+    line = DeleteJunction((0.0, 0.0), (1.0, 1.0))
+    assert count_edits([(1, line)], {1: "no junction lies there"}) == 0
 
 
 def test_a_lasso_is_one_edit(review: SlideReview) -> None:

@@ -218,6 +218,16 @@ def test_without_pigment_is_the_columns_own_figure(study: Study) -> None:
     assert total > 0
 
 
+def test_a_sample_with_a_section_rejected_is_an_edited_one(study: Study) -> None:
+    automatic = study.markers.assign(slides="a; b", n_sections=2)
+    now = automatic.copy()
+    now.loc[0, ["slides", "n_sections"]] = ["a", 1]
+    now.loc[0, PERCENT.name] = 50.0
+    lines = sensitivity.by_edits(Study(study.design, now), PERCENT, automatic)
+    assert lines[0].note == "1 of 8 samples have edits"
+    assert (lines[2].level, lines[2].mean.n) == ("unedited samples", 3)
+
+
 def test_edits_are_said_to_be_none(study: Study) -> None:
     (line,) = sensitivity.by_edits(study, PERCENT)
     assert (line.level, line.note) == ("as measured", "no sample has a reviewer's edits")

@@ -175,18 +175,19 @@ def _read(run: RunDirectory) -> list[Reading]:
         place, name = run.slide(row["slide_id"]), row["slide_id"]
         if not run.has_result(name):
             continue
-        journals = find_journals(place)
-        if not journals:
-            continue
         try:
+            journals = find_journals(place)
+            if not journals:
+                continue
             slide = EditedSlide(read_automatic(place))
+            program.measured[name] = slide.measure([])
         except HistoquantError as error:
             program.notes.append(f"{name} is left out: {error}")
             continue
-        program.measured[name] = slide.measure([])
         program.min_gap_um[name] = slide.settings.collagen7.min_gap_um
         for who, path in journals.items():
             _read_one(slide, name, path, readers.setdefault(who, Reading(who)))
+    readers = {who: read for who, read in readers.items() if read.measured or read.notes}
     if not readers:
         raise ReviewError(f"{run.path} holds no review: nobody can agree or disagree yet")
     return [program, *(readers[who] for who in sorted(readers))]
@@ -196,14 +197,16 @@ def _read_one(slide: EditedSlide, name: str, path: Path, reading: Reading) -> No
     try:
         fingerprint = str(slide.automatic.summary["slide_sha256"])
         journal = read_journal(path, reading.reader, fingerprint)
-    except ReviewError as error:
+        edits = [(entry.n, entry.edit) for entry in journal.active if entry.edit is not None]
+        measured = slide.measure(edits)
+    except HistoquantError as error:
         reading.notes.append(f"{name} is left out: {error}")
+        return
+    if not journal.begun:
         return
     if verdict_of(journal.active).value == "rejected":
         reading.notes.append(f"{name} is left out: rejected")
         return
-    edits = [(entry.n, entry.edit) for entry in journal.active if entry.edit is not None]
-    measured = slide.measure(edits)
     if measured.pending:
         reading.notes.append(f"{name} has no collagen VII figures: the junction was drawn anew")
     reading.measured[name] = measured

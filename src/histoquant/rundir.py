@@ -37,6 +37,9 @@ STATUSES: tuple[Status, ...] = ("done", "failed", "excluded", "pending")
 SHARDS = "shards"
 """Folder of what shards of a run leave until the tables are made."""
 
+CHOICE = "review.json"
+"""Which reviewer's edits the tables rest on, and whether every slide has them."""
+
 _TABLES_S = 60.0
 _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 
@@ -248,10 +251,12 @@ class RunDirectory:
         Raises
         ------
         ResultError
-            When the directory has no ledger, or a slide that is done has no result.
+            When the directory has no ledger, a slide that is done has no result, or slides hold
+            edits of other reviewers than the one who was chosen.
         """
         from histoquant import pooling
 
+        self._check_review()
         self._settle_verdicts()
         rows = self.marker_rows()
         atomic.write_text(self.path / "markers.csv", pooling.marker_csv(rows))
@@ -296,6 +301,21 @@ class RunDirectory:
             atomic.write_text(path, pooling.marker_csv(self.marker_rows(automatic=True)))
         else:
             path.unlink(missing_ok=True)
+
+    def _check_review(self) -> None:
+        """Refuse to pool slides that hold different reviewers' edits, as a stop leaves them."""
+        choice = read_record(self.path, CHOICE) or {}
+        records = (read_record(self.slide(row["slide_id"])) or {} for row in self._measured())
+        found = {str(r["review"]["reviewer"]) for r in records if r.get("review")}
+        chosen = choice.get("reviewer")
+        mixed = len(found | ({chosen} if chosen else set())) > 1
+        if mixed or not choice.get("complete", True):
+            raise ResultError(
+                f"the slides in {self.path} do not all hold the edits of one reviewer "
+                f"({', '.join(sorted(found)) or 'none'} by now, {chosen or 'nobody'} was chosen): "
+                "`histoquant remeasure` was stopped, or slides were copied here. Run `histoquant "
+                f"remeasure {self.path} --reviewer {chosen or 'NAME'}`, which makes the tables"
+            )
 
     def _settle_verdicts(self) -> None:
         """Exclude slides in the ledger that a reviewer rejected, and take back those not any more.

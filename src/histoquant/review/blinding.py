@@ -25,7 +25,7 @@ from histoquant.results import csv_text, read_record, to_json
 
 FOLDER = "blinding"
 FORMAT = 1
-_LOCKS = ".review"
+_LOCKS, _KEY_S = ".review", 10.0
 _NAMED = ("slide", "slide_id", "person", "site", "visit", "section", "batch", "resolved_path",
           "nuclear_slide")  # fmt: skip
 
@@ -74,7 +74,27 @@ def read_key(directory: Path, reviewer: str) -> Key | None:
 
 
 def extended(directory: Path, reviewer: str, slide_ids: Iterable[str]) -> Key:
-    """The key of a reviewer, made or with codes for slides that had none, and written."""
+    """The key of a reviewer, made or with codes for slides that had none, and written.
+
+    Raises
+    ------
+    ResultError
+        When another window of the reviewer has been at the key for long.
+    ReviewError
+        When the key is damaged.
+    OSError
+        When it cannot be written.
+    """
+    slide_ids, key = list(slide_ids), read_key(directory, reviewer)
+    if key is not None and key.codes.keys() >= set(slide_ids):
+        return key
+    folder = directory / FOLDER
+    folder.mkdir(exist_ok=True)
+    with runlock.held(folder / f"{safe_name(reviewer)}.lock", "a blinded review", _KEY_S):
+        return _extended(directory, reviewer, slide_ids)
+
+
+def _extended(directory: Path, reviewer: str, slide_ids: Iterable[str]) -> Key:
     key = read_key(directory, reviewer)
     if key is None:
         key = Key(directory / FOLDER / f"{safe_name(reviewer)}.key", reviewer)

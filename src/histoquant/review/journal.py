@@ -8,9 +8,10 @@ gets ``review-<reviewer>.jsonl``. Each line is one JSON object::
      "settings_sha256": "...", "version": "0.2.0"}
 
 ``kind`` is one of `edits.KINDS`, or ``undo`` and ``redo`` (``what`` names the line), or ``lock``.
-A line is flushed to the disk before its edit takes effect. What a crash leaves of a last line is
-skipped and reported; the next line begins on a line of its own and says in ``after_damage`` how
-many bytes it follows, so that damage anybody else does to the file is told from a crash.
+A line is flushed to the disk before its edit takes effect. What crashes leave at the end of the
+file is skipped and reported; the next line begins on a line of its own and says in
+``after_damage`` how many bytes it follows, so that damage anybody else does to the file is told
+from a crash. Blank lines mean nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -35,7 +36,10 @@ from histoquant.review.edits import KINDS, Edit, edit_from_json, edit_to_json
 FORMAT = 1
 FIRST = "review.jsonl"
 UNDO, REDO, LOCK = "undo", "redo", "lock"
+RESERVED = ("program", "all readers")
+"""Names that tables of agreement give to other than reviewers."""
 _REVIEWER = re.compile(r"[^\W_][\w .-]{0,59}")
+_MISSHAPEN = (KeyError, TypeError, ValueError)
 _ATTEMPTS, _PAUSE_S = 40, 0.05  # 2 s: a directory is replaced by two renames
 
 
@@ -117,6 +121,11 @@ class Journal:
     def locked(self) -> bool:
         """Whether the review was locked: nothing may be added."""
         return any(entry.kind == LOCK for entry in self.entries)
+
+    @property
+    def begun(self) -> bool:
+        """Whether the reviewer wrote anything: a lock alone is written by unblinding."""
+        return any(entry.kind != LOCK for entry in self.entries)
 
     @property
     def active(self) -> tuple[Entry, ...]:
@@ -248,7 +257,7 @@ def find_journals(directory: Path) -> dict[str, Path]:
     Raises
     ------
     ReviewError
-        When two files are by one reviewer, or a file does not say whose it is.
+        When two files are by one reviewer, or one cannot be read.
     """
     found: dict[str, Path] = {}
     for path in sorted(directory.glob("review*.jsonl")):
@@ -292,6 +301,10 @@ def check_reviewer(reviewer: str) -> None:
             f"{reviewer!r} is no name for a reviewer: letters, digits, space, dot, hyphen and "
             "underscore, at most 60, beginning with a letter or digit"
         )
+    if reviewer.casefold() in RESERVED:
+        raise ReviewError(
+            f"{reviewer!r} is no name for a reviewer: tables of agreement call other things so"
+        )
 
 
 def read_journal(path: Path, reviewer: str, slide_sha256: str = "") -> Journal:
@@ -305,8 +318,8 @@ def read_journal(path: Path, reviewer: str, slide_sha256: str = "") -> Journal:
     Raises
     ------
     ReviewError
-        For a line that is damaged other than by a crash, was made on another slide, or by a
-        newer version.
+        For a line that is damaged other than by a crash, was made on another slide, by a newer
+        version, or contradicts the lines before it.
     """
     try:
         content = path.read_bytes()
@@ -327,11 +340,15 @@ def read_journal(path: Path, reviewer: str, slide_sha256: str = "") -> Journal:
         _check_record(record, number, path, reviewer, slide_sha256, len(entries) + 1)
         try:
             entries.append(_entry(record))
-        except (ReviewError, KeyError, TypeError, ValueError) as error:
+        except (ReviewError, ArithmeticError, *_MISSHAPEN) as error:
             raise ReviewError(f"{path.name}, line {number}: {_words(error)}") from None
-    for entry in entries:
-        if entry.kind == LOCK:
-            _check_lock(entry, entry is entries[-1], content, path)
+    try:
+        _fold(tuple(entries))
+        for entry in entries:
+            if entry.kind == LOCK:
+                _check_lock(entry, entry is entries[-1], content, path)
+    except _MISSHAPEN as error:
+        raise ReviewError(f"{path.name}, a lock: {_words(error)}") from None
     ends_open = bool(content) and not content.endswith(b"\n")
     return Journal(path, reviewer, tuple(entries), damage, len(content), loose, ends_open)
 
@@ -347,26 +364,43 @@ def _check_lock(entry: Entry, last: bool, content: bytes, path: Path) -> None:
 
 
 def _records(content: bytes, path: Path) -> Iterator[tuple[int, dict[str, Any] | None, int]]:
-    """Line number and record of every line; None for an unfinished last line, with its size.
+    """Line number and record of every line; None for an unfinished end, with its size.
 
-    A damaged line is passed over where the next one says that it follows it.
+    Damaged lines are passed over where the record after them says that it follows them.
     """
     lines = content.split(b"\n")
     complete = lines[-1] == b""
-    lines = lines[:-1] if complete else lines
     records = [_parse(line) for line in lines]
-    if lines and not complete:
+    if not complete:
         records[-1] = None  # it may be whole, but nobody was told that it was saved
-    for number, (line, record) in enumerate(zip(lines, records, strict=True), 1):
-        following = records[number] if number < len(lines) else None
-        if following is not None and following.get("after_damage") == len(line):
+    passed: set[int] = set()
+    for place, record in enumerate(records):
+        if record is not None and isinstance(record.get("after_damage"), int):
+            passed.update(_damage_before(lines, place, record["after_damage"]))
+    end = len(lines)
+    while end and records[end - 1] is None:  # blank, or what one crash or several left
+        end -= 1
+    for place, (line, record) in enumerate(zip(lines[:end], records, strict=False)):
+        if place in passed or not line.strip():
             continue
-        if record is None and number < len(lines):
+        if record is None:
             raise ReviewError(
-                f"{path.name}, line {number} is damaged, and not by a crash: edits may be lost. "
-                "Put back a copy from before, or remove the line if you know what it was"
+                f"{path.name}, line {place + 1} is damaged, and not by a crash: edits may be "
+                "lost. Put back a copy from before, or remove the line if you know what it was"
             )
-        yield number, record, len(line)
+        yield place + 1, record, len(line)
+    left = b"\n".join(lines[end:]).strip(b"\n")
+    if left.strip():
+        yield end + 1, None, len(left)
+
+
+def _damage_before(lines: Sequence[bytes], place: int, size: int) -> range:
+    """The lines before `place` that have `size` bytes together; none where no such lines end."""
+    for first in range(place - 1, -1, -1):
+        found = len(b"\n".join(lines[first:place]).strip(b"\n"))
+        if found >= size:
+            return range(first, place) if found == size else range(0)
+    return range(0)
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
@@ -409,6 +443,8 @@ def _check_record(
 
 def _entry(record: Mapping[str, Any]) -> Entry:
     kind, what = str(record["kind"]), record["what"]
+    if not isinstance(what, Mapping):
+        raise ReviewError(f"what was done is {what!r}, an object with fields was due")
     edit = None if kind in (UNDO, REDO, LOCK) else edit_from_json(kind, what)
     if kind in (UNDO, REDO):
         int(what["n"])
@@ -442,11 +478,14 @@ def _move(source: list[Entry], to: list[Entry], entry: Entry) -> None:
 
 def _owner(path: Path) -> str | None:
     """Who wrote the first whole line; None for a journal without any."""
-    with path.open("rb") as file:
-        for line in file:
-            record = _parse(line)
-            if record is not None and isinstance(record.get("who"), str):
-                return str(record["who"])
+    try:
+        with path.open("rb") as file:
+            for line in file:
+                record = _parse(line)
+                if record is not None and isinstance(record.get("who"), str):
+                    return str(record["who"])
+    except OSError as error:
+        raise ReviewError(f"cannot read {path.name}: {error.strerror or error}") from None
     return None
 
 

@@ -22,7 +22,7 @@ Rows = npt.NDArray[np.int64]
 
 MATCH_UM = 4.0
 SAME_UM = 2.0
-"""A nucleus added this near to one that the program found by now is that one."""
+"""A nucleus added this near to one that the program found by now, or to one added, is that one."""
 
 NOT_A_NUCLEUS = "reviewer: not a nucleus"
 _NO_NUCLEUS, _NOBODY = -2, -1
@@ -100,6 +100,10 @@ def marks_of(
             if row >= 0:
                 said[row] = max(level, 0)
                 continue
+            same = _nearest_added(np.asarray(edit.point_um), added, SAME_UM)
+            if same >= 0:
+                classes[same] = own[same] = level
+                continue
             added.append(edit.point_um)
             classes.append(level)
             own.append(level)
@@ -128,15 +132,21 @@ def _mark_added(
     """Apply a change of class to added nuclei; how many points find none."""
     missed = 0
     for point in points:
-        distance = np.hypot(*(np.asarray(added, np.float64).reshape(-1, 2) - point).T)
-        nearest = int(np.argmin(distance)) if len(distance) else -1
-        if nearest < 0 or distance[nearest] > MATCH_UM:
+        nearest = _nearest_added(point, added, MATCH_UM)
+        if nearest < 0:
             missed += 1
         elif edit.value == "automatic":
             classes[nearest] = own[nearest]
         else:
             (classes[nearest],) = _code(edit.value, edit.intensity_class, np.ones(1, np.int64))
     return missed
+
+
+def _nearest_added(point: Points, added: list[tuple[float, float]], within_um: float) -> int:
+    """Which of the added nuclei is nearest to a point; -1 where none is within `within_um`."""
+    distance = np.hypot(*(np.asarray(added, np.float64).reshape(-1, 2) - point).T)
+    nearest = int(np.argmin(distance)) if len(distance) else -1
+    return nearest if nearest >= 0 and distance[nearest] <= within_um else -1
 
 
 def _code(value: NucleusClass, intensity_class: int, levels: npt.NDArray[np.int64]) -> Rows:

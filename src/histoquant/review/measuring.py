@@ -8,7 +8,7 @@ With no edits every figure is the automatic one, bit for bit.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, cast
@@ -30,7 +30,7 @@ from histoquant.p16 import (
 from histoquant.quality import judge
 from histoquant.results import SlideResult, missing_reasons
 from histoquant.review.areas import Bands
-from histoquant.review.edits import AddNote, Edit, SetVerdict
+from histoquant.review.edits import AddNote, Edit, SetClass, SetVerdict
 from histoquant.review.geometry import GEOMETRIC, Geometry, as_measured, edited
 from histoquant.review.marks import MATCH_UM, NOT_A_NUCLEUS, Finder, Marks, Rows, marks_of
 from histoquant.review.shapes import Figures, Shape, shape_of
@@ -102,7 +102,14 @@ class EditedSlide:
                 "older version): measure the slide again, then review it"
             )
         self.automatic = automatic
-        self.settings = Settings.model_validate(automatic.provenance["settings"])
+        try:
+            self.settings = Settings.model_validate(automatic.provenance["settings"])
+        except (KeyError, ValueError) as error:
+            why = str(error).splitlines()[0]
+            raise ReviewError(
+                f"the result of {automatic.slide_id} does not hold settings that this version "
+                f"knows ({why}): measure the slide again, then review it"
+            ) from None
         self.geometry = as_measured(automatic.compartments, automatic.junction_line)
         self._anew = anew
         self._shapes: dict[tuple[Numbered, ...], Shape] = {}
@@ -186,7 +193,8 @@ class EditedSlide:
             bins = shape.bins
         else:
             bins, figures, pending = shape.profiles
-        again = {**figures[0], **shape.morphometry[0], "n_edits": count_edits(edits)}
+        n_edits = count_edits(edits, lost)
+        again = {**figures[0], **shape.morphometry[0], "n_edits": n_edits}
         warnings = self._warnings(again, lost)
         again["warnings"] = "; ".join(warnings) or "none"
         summary, reasons = self._merge(again, shape.morphometry[1] | figures[1])
@@ -196,7 +204,7 @@ class EditedSlide:
             summary,
             reasons,
             shape.geometry,
-            count_edits(edits),
+            n_edits,
             lost,
             pending,
             tuple(warnings),
@@ -264,6 +272,16 @@ class EditedSlide:
         return told
 
 
-def count_edits(edits: Sequence[Numbered]) -> int:
-    """Edits that change figures: notes and verdicts do not."""
-    return sum(not isinstance(edit, AddNote | SetVerdict) for _, edit in edits)
+def count_edits(edits: Sequence[Numbered], lost: Mapping[int, str] | None = None) -> int:
+    """Edits that change figures: notes, verdicts and what finds no object (`lost`) do not."""
+    return sum(
+        not isinstance(edit, AddNote | SetVerdict) and finds_some(edit, (lost or {}).get(n, ""))
+        for n, edit in edits
+    )
+
+
+def finds_some(edit: Edit, lost: str) -> bool:
+    """Whether an edit of which `lost` is told finds an object: some points of a lasso may."""
+    return not lost or (
+        isinstance(edit, SetClass) and not lost.startswith(f"{len(edit.points_um)} of")
+    )

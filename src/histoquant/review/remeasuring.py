@@ -26,16 +26,13 @@ from histoquant.review import store
 from histoquant.review.annotations import region_features
 from histoquant.review.edits import Edit
 from histoquant.review.journal import Journal, find_journals, read_journal
-from histoquant.review.measuring import EditedSlide, Measured, count_edits
+from histoquant.review.measuring import EditedSlide, Measured
 from histoquant.review.session import verdict_of
 from histoquant.review.shapes import NEEDS_PIXELS
-from histoquant.rundir import RunDirectory
+from histoquant.rundir import CHOICE, RunDirectory
 
 if TYPE_CHECKING:
     from histoquant.slides import Slide
-
-CHOICE = "review.json"
-"""Which reviewer's edits the tables rest on."""
 
 Row = Mapping[str, str]
 Progress = Callable[[str], None]
@@ -57,7 +54,7 @@ class SlideReport:
     notes
         What else is to be known: damage that a crash left, an overlay that is not drawn anew.
     problem
-        Why the edits could not be applied at all; the slide is as it was. Empty when they were.
+        Why the edits could not be applied at all; empty when they were.
     """
 
     slide_id: str
@@ -101,11 +98,12 @@ def remeasure(
         who = _choose(run, reviewer)
         rows = [row for row in run.ledger().rows if run.has_result(row["slide_id"])]
         reports = []
+        _keep_choice(run, who, complete=False)
         for row in rows:
             if progress is not None:
                 progress(row["slide_id"])
             reports.append(apply_edits(run, row, who))
-        atomic.write_text(run.path / CHOICE, to_json({"reviewer": who, "version": __version__}))
+        _keep_choice(run, who, complete=True)
         run.write_tables()
     return reports
 
@@ -122,11 +120,17 @@ def reapply(run: RunDirectory, slide_id: str, row: Row) -> SlideReport | None:
 
 
 def apply_edits(run: RunDirectory, row: Row, reviewer: str) -> SlideReport:
-    """Apply the edits of one slide; what is wrong with them is in the report, never raised."""
+    """Apply the edits of one slide; what is wrong with them is in the report, never raised.
+
+    A slide whose edits cannot be applied stays as it was, unless it held another reviewer's.
+    """
     place = run.slide(row["slide_id"])
     try:
         return _apply(place, row, reviewer)
     except Exception as error:  # one slide must not keep the others from being measured
+        before = (read_record(place) or {}).get("review", {}).get("reviewer", reviewer)
+        if before != reviewer:
+            store.restore_automatic(place)
         known = isinstance(error, HistoquantError)
         problem = str(error) if known else f"{type(error).__name__}: {error}"
         return SlideReport(row["slide_id"], problem=problem)
@@ -137,9 +141,28 @@ def reviewers(run: RunDirectory) -> dict[str, int]:
     found: dict[str, int] = {}
     for row in run.ledger().rows:
         place = run.slide(row["slide_id"])
-        for who in find_journals(place) if place.exists() else ():
-            found[who] = found.get(who, 0) + 1
+        try:
+            journals = find_journals(place)
+        except ReviewError:  # the slide's own report says what is wrong
+            continue
+        for who, path in journals.items():
+            if _is_begun(path, who):
+                found[who] = found.get(who, 0) + 1
     return found
+
+
+def _keep_choice(run: RunDirectory, reviewer: str, *, complete: bool) -> None:
+    """Write whose edits the tables rest on, and whether every slide has them."""
+    content = {"reviewer": reviewer, "complete": complete, "version": __version__}
+    atomic.write_text(run.path / CHOICE, to_json(content))
+
+
+def _is_begun(path: Path, reviewer: str) -> bool:
+    """Whether a journal holds more than the lock of an unblinded review, as far as is known."""
+    try:
+        return read_journal(path, reviewer).begun
+    except ReviewError:
+        return True
 
 
 def _choose(run: RunDirectory, reviewer: str | None) -> str:
@@ -190,7 +213,7 @@ def _apply(place: Path, row: Row, reviewer: str) -> SlideReport:
     store.write_reviewed(result, place, review, features)
     return SlideReport(
         row["slide_id"],
-        count_edits(edits),
+        measured.n_edits,
         verdict.value,
         verdict.reason,
         lost,

@@ -34,7 +34,7 @@ from histoquant.review.edits import (
 )
 from histoquant.review.geometry import GEOMETRIC
 from histoquant.review.journal import REDO, UNDO, Entry, JournalWriter
-from histoquant.review.measuring import EditedSlide, Measured
+from histoquant.review.measuring import EditedSlide, Measured, finds_some
 from histoquant.review.regions import points_inside
 from histoquant.review.words import describe
 from histoquant.slides import Slide
@@ -323,7 +323,7 @@ class SlideReview:
         entries = self._writer.journal.active
         n = self._writer.journal.entries[-1].n + 1 if self._writer.journal.entries else 1
         after = self._slide.measure([*_numbered(entries), (n, edit)])
-        if n in after.lost and not _finds_some(edit, after.lost[n]):
+        if not finds_some(edit, after.lost.get(n, "")):
             raise ReviewError(self._hide(f"nothing was changed: {after.lost[n]}"))
         before_words, after_words = self._before_and_after(edit, after)
         self._writer.append_edit(edit, before_words, after_words)
@@ -463,11 +463,6 @@ def _numbers(slide: EditedSlide, measured: Measured) -> Numbers:
 
 def _float(value: object) -> float | None:
     return None if tables.is_missing(value) else float(str(value))
-
-
-def _finds_some(edit: Edit, why: str) -> bool:
-    """Whether some points of a lasso find their nuclei though others do not."""
-    return isinstance(edit, SetClass) and not why.startswith(f"{len(edit.points_um)} of")
 
 
 def _changed_rows(

@@ -13,7 +13,7 @@ from histoquant.review.journal import (
     Binding,
     Journal,
     JournalWriter,
-    find_journals,
+    journal_path,
     read_journal,
 )
 from histoquant.rundir import RunDirectory, now
@@ -67,14 +67,19 @@ def unblind(directory: Path | str, reviewer: str) -> Unblinded:
 
 
 def _lock_journal(run: RunDirectory, slide_id: str, code: str, reviewer: str) -> Journal | None:
-    """The reviewer's journal of a slide, locked; None where there is none."""
+    """The reviewer's journal of a slide, locked; None where there is no result to review.
+
+    A slide without a journal gets one that holds the lock alone: it may be open in a window that
+    has written nothing yet.
+    """
     place = run.slide(slide_id)
-    path = find_journals(place).get(reviewer) if place.exists() else None
-    if path is None:
-        return None
     try:
         with blinding.slide_lock(run.path, slide_id, reviewer):
-            summary = (read_record(automatic_place(place)) or {}).get("summary", {})
+            record = read_record(automatic_place(place)) if place.exists() else None
+            path = journal_path(place, reviewer)
+            if record is None and not path.exists():
+                return None
+            summary = (record or {}).get("summary", {})
             binding = Binding(
                 code, str(summary.get("slide_sha256")), str(summary.get("settings_sha256"))
             )
@@ -86,6 +91,9 @@ def _lock_journal(run: RunDirectory, slide_id: str, code: str, reviewer: str) ->
             return writer.journal
     except ReviewError as error:
         raise ReviewError(f"{code} cannot be locked, nothing is unblinded: {error}") from None
+    except OSError as error:
+        why = error.strerror or error
+        raise ReviewError(f"{code} cannot be locked, nothing is unblinded: {why}") from None
 
 
 def _row(code: str, slide_id: str, journal: Journal | None) -> dict[str, object]:

@@ -180,7 +180,9 @@ class ReviewSession:
                 str(edited.automatic.summary["slide_sha256"]),
                 str(edited.automatic.summary["settings_sha256"]),
             )
-            writer = JournalWriter(journal, binding, closed=self.unblinded)
+            opened = blinding.read_key(self.directory, self.reviewer)  # it may be open by now
+            closed = bool(opened is not None and opened.unblinded)
+            writer = JournalWriter(journal, binding, closed=closed)
             key = (read_record(automatic_place(place)) or {}).get("key")
             pixels = partial(open_pixels, row, edited, key)
             return SlideReview(edited, writer, name, pixels, self.hide, lock)
@@ -216,7 +218,7 @@ class ReviewSession:
             name,
             row["marker"],
             sample,
-            status if journal.entries else "new",
+            status if journal.begun else "new",
             doubt.quality,
             doubt.amount,
             tuple(self.hide(word) for word in doubt.words),

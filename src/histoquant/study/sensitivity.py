@@ -155,10 +155,10 @@ def by_edits(study: Study, outcome: Outcome, automatic: pd.DataFrame | None = No
         The marker table as it was before any review, where it was kept.
     """
     rows = study.markers[study.markers["marker"] == outcome.marker]
-    edited = rows[rows["n_edits"].fillna(0) > 0] if "n_edits" in rows else rows.iloc[:0]
     as_is = study.line(EDITS, "with edits", study.pairs(outcome))
     if "n_edits" not in rows:
         return [replace(as_is, level="as measured", note="the table does not say what was edited")]
+    edited = rows[(rows["n_edits"].fillna(0) > 0) | _has_other_sections(rows, automatic)]
     rejected = 0 if automatic is None else _lost(automatic, rows, outcome)
     if edited.empty and not rejected:
         return [replace(as_is, level="as measured", note="no sample has a reviewer's edits")]
@@ -173,6 +173,20 @@ def by_edits(study: Study, outcome: Outcome, automatic: pd.DataFrame | None = No
         lines.append(study.line(EDITS, "without edits", study.pairs(outcome, automatic)))
     left_out = "edited samples left out, with their partners"
     return [*lines, study.line(EDITS, "unedited samples", study.pairs(outcome, unseen), left_out)]
+
+
+def _has_other_sections(rows: pd.DataFrame, automatic: pd.DataFrame | None) -> pd.Series[bool]:
+    """Which samples a reviewer left some sections out of: pooled from others than before."""
+    told = [c for c in ("slides", "n_sections") if automatic is not None and c in automatic]
+    told = [c for c in told if c in rows]
+    if automatic is None or not told:
+        return pd.Series(False, index=rows.index)
+    keys = ["marker", "person", "site", "visit"]
+    before = automatic.set_index(keys)[told]
+    before = before[~before.index.duplicated()].reindex(pd.MultiIndex.from_frame(rows[keys]))
+    now = rows[told].astype(str).to_numpy()
+    differs = (before.astype(str).to_numpy() != now) & before.notna().to_numpy()
+    return pd.Series(differs.any(axis=1), index=rows.index)
 
 
 def _lost(automatic: pd.DataFrame, rows: pd.DataFrame, outcome: Outcome) -> int:
