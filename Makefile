@@ -19,7 +19,7 @@ test: test-core test-napari
 
 # What needs no Qt; the tests of the report's page and of SLURM are skipped where there is none.
 test-core: system $(VENV)/.ready-dev
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto $(PYTEST)
 
 # The plugin, in an environment of its own, with a real canvas on a screen that nobody sees.
 test-napari: system $(NAPARI_VENV)/.ready
