@@ -73,13 +73,19 @@ def remeasure(directory: DirectoryArgument, reviewer: WhoseOption = None) -> Non
     """Apply the review's edits with the code that measured the slides; write the tables again."""
     from histoquant import console
     from histoquant.review import remeasure as apply
+    from histoquant.review.remeasuring import blinded
     from histoquant.rundir import RunDirectory
 
     reports = apply(directory, reviewer)
+    coded = blinded(directory, reports)
+    reports = coded or reports
     for report in reports:
         _tell(report)
-    run = RunDirectory(directory)
-    console.show_markers(run.marker_rows())
+    if coded:
+        typer.echo("the tables are written; they name the slides, so they are not shown: the "
+                   "review is blinded")  # fmt: skip
+    else:
+        console.show_markers(RunDirectory(directory).marker_rows())
     failed = [report.slide_id for report in reports if report.problem]
     if failed:
         typer.echo(
