@@ -20,6 +20,7 @@ from histoquant.review.blinding import hidden, read_key
 from histoquant.review.edits import AddNote, ExcludeRegion, SetVerdict
 from histoquant.review.remeasuring import reviewers
 from histoquant.rundir import Ledger, RunDirectory
+from histoquant.slides import Slide
 from reviewed import COL7, OTHER_P16, P16, fresh_results, opened
 
 NAMES = (P16, OTHER_P16, COL7, "P01", "P02", "left_hand", "month_6", "ome.tif")
@@ -109,6 +110,41 @@ def test_errors_show_no_name(results: Path) -> None:
     assert len(told) == 1
     assert "measure the slide again" in told[0]
     assert [name for name in NAMES if name in told[0]] == []
+
+
+def test_a_slide_that_breaks_while_it_is_open_shows_no_name(results: Path) -> None:
+    session = blind(results)
+    with session.slide("Slide 001") as review, review.open_slide() as slide:
+        assert isinstance(slide, Slide)
+        assert "Slide 001" in repr(slide)
+        assert slide.read(slide.mpp, 0, 0, 4, 4).shape[:2] == (4, 4)
+        told = []
+        for fail in (
+            lambda: slide.region(-5, 0, 9, 9),
+            lambda: slide.associated("label"),
+            lambda: slide.region(0, 0, 4, 4, 99),
+            lambda: slide.pixels(slide.mpp / 9).compute(),
+        ):
+            with pytest.raises(SlideError) as failure:
+                fail()
+            told.append(str(failure.value))
+    text = "\n".join(told).casefold()
+    assert [name for name in NAMES if name.casefold() in text] == []
+    assert str(results.parent).casefold() not in text
+
+
+def test_remeasuring_shows_codes_while_the_key_is_sealed(results: Path) -> None:
+    code = review_one(results)
+    ledger = results / "ledger.csv"
+    ledger.write_text(ledger.read_text().replace(".ome.tif", ".gone.tif"))
+    found = CliRunner().invoke(app, ["remeasure", str(results), "--reviewer", "anna"])
+    assert f"{code}: 2 edit(s) applied, accepted (good)" in found.output
+    assert "overlay is that from before" in found.output
+    assert [name for name in NAMES if name in found.output] == []
+    assert {r.slide_id for r in blind(results).remeasure()} == {f"Slide 00{k}" for k in (1, 2, 3)}
+    unblind(results, "anna")
+    found = CliRunner().invoke(app, ["remeasure", str(results)])
+    assert P16 in found.output
 
 
 def test_the_order_is_shuffled_and_stays(results: Path) -> None:

@@ -74,15 +74,22 @@ def remeasure(directory: DirectoryArgument, reviewer: WhoseOption = None) -> Non
     from histoquant import console
     from histoquant.export import tables_as_workbook
     from histoquant.review import remeasure as apply
+    from histoquant.review.remeasuring import blinded
     from histoquant.rundir import RunDirectory
 
     reports = apply(directory, reviewer)
+    coded = blinded(directory, reports)
+    reports = coded or reports
     for report in reports:
         _tell(report)
     run = RunDirectory(directory)
     rows = run.marker_rows()
     tables_as_workbook(run, rows)
-    console.show_markers(rows)
+    if coded:
+        typer.echo("the tables are written; they name the slides, so they are not shown: the "
+                   "review is blinded")  # fmt: skip
+    else:
+        console.show_markers(rows)
     failed = [report.slide_id for report in reports if report.problem]
     if failed:
         typer.echo(

@@ -7,7 +7,7 @@ journal alone: measuring twice, or with edits made in between and undone, gives 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from histoquant.results import (
     read_record,
     to_json,
 )
-from histoquant.review import store
+from histoquant.review import blinding, store
 from histoquant.review.annotations import region_features
 from histoquant.review.edits import Edit
 from histoquant.review.journal import Journal, find_journals, read_journal
@@ -106,6 +106,32 @@ def remeasure(
         _keep_choice(run, who, complete=True)
         run.write_tables()
     return reports
+
+
+def blinded(directory: Path | str, reports: Sequence[SlideReport]) -> list[SlideReport] | None:
+    """Reports as a reviewer may see them whose blinded review is not unblinded yet.
+
+    Slides go by their codes, in the order of these. None where names may be shown: the reviewer
+    who was chosen is not blinded.
+    """
+    run = RunDirectory(directory)
+    chosen = (read_record(run.path, CHOICE) or {}).get("reviewer")
+    key = blinding.read_key(run.path, str(chosen)) if chosen else None
+    if key is None or key.unblinded:
+        return None
+    names = blinding.names_to_hide(run.path, run.ledger().rows, key.codes)
+    shown = [
+        replace(
+            report,
+            slide_id=key.codes.get(report.slide_id, "a slide without a code"),
+            reason=blinding.hidden(report.reason, names),
+            problem=blinding.hidden(report.problem, names),
+            lost=tuple(blinding.hidden(text, names) for text in report.lost),
+            notes=tuple(blinding.hidden(text, names) for text in report.notes),
+        )
+        for report in reports
+    ]
+    return sorted(shown, key=lambda report: report.slide_id)
 
 
 def reapply(run: RunDirectory, slide_id: str, row: Row) -> SlideReport | None:

@@ -36,6 +36,7 @@ from histoquant.review.geometry import GEOMETRIC
 from histoquant.review.journal import REDO, UNDO, Entry, JournalWriter
 from histoquant.review.measuring import EditedSlide, Measured, finds_some
 from histoquant.review.regions import points_inside
+from histoquant.review.veil import VeiledSlide
 from histoquant.review.words import describe
 from histoquant.slides import Slide
 
@@ -381,7 +382,7 @@ class SlideReview:
             When the file is not where it was, or cannot be read.
         """
         try:
-            return self._open()
+            return VeiledSlide.of(self._open(), self._hide)
         except (HistoquantError, OSError) as error:
             raise SlideError(self._hide(str(error))) from None
 

@@ -161,9 +161,13 @@ class ReviewSession:
 
     def remeasure(self) -> list[SlideReport]:
         """Write the tables again with this reviewer's edits; see `remeasure.remeasure`."""
-        from histoquant.review.remeasuring import remeasure
+        from histoquant.review.remeasuring import blinded, remeasure
 
-        return remeasure(self.directory, self.reviewer)
+        try:
+            reports = remeasure(self.directory, self.reviewer)
+            return blinded(self.directory, reports) or reports
+        except HistoquantError as error:
+            raise ReviewError(self.hide(str(error))) from None
 
     def close(self) -> None:
         """Nothing is left to do: slides are closed one by one."""
