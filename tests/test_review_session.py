@@ -669,6 +669,19 @@ def test_the_worklist_says_how_far_the_review_is(results: Path) -> None:
     assert {item.status for item in ReviewSession(results, "bob").worklist()} == {"new"}
 
 
+@pytest.mark.parametrize("wrong", [{"kind": "undo", "what": {"n": 7}}, {"what": ["x"]}])
+def test_a_journal_with_a_bad_line_is_told_in_the_worklist(
+    results: Path, wrong: dict[str, Any]
+) -> None:
+    with opened(results) as review:
+        review.apply(AddNote("x"))
+    path = results / "slides" / P16 / "review.jsonl"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **wrong}) + "\n")
+    items = {item.name: item for item in ReviewSession(results, "anna").worklist()}
+    assert items[P16].doubts[0].startswith("journal: ")
+    assert items[OTHER_P16].status == "new"
+
+
 def test_slides_that_failed_are_listed_and_not_opened(results: Path) -> None:
     ledger = results / "ledger.csv"
     text = ledger.read_text().replace(
