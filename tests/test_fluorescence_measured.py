@@ -144,7 +144,6 @@ def test_the_real_pair_has_its_epithelia_and_their_junction():
     for point, code in [
         ((300.0, 110.0), EPIDERMIS),  # (y, x) um: the epithelium at the left
         ((760.0, 640.0), EPIDERMIS),  # basal layers of that below
-        ((850.0, 100.0), EPIDERMIS),  # its upper layers, whose nuclei lie far apart
         ((300.0, 250.0), DERMIS),
         ((600.0, 600.0), DERMIS),
         ((140.0, 755.0), ADNEXA),  # a nerve

@@ -7,7 +7,7 @@ import pytest
 from fakes import write_tiny_slide
 from helpers import REAL, SAMPLES, distance_to_line, on_two_cores
 from histoquant import __version__
-from histoquant.anatomy import EPIDERMIS
+from histoquant.anatomy import ADNEXA, EPIDERMIS
 from histoquant.errors import SlideError, StainError
 from histoquant.phantom import write_slide
 from histoquant.pipeline import quantify
@@ -151,13 +151,21 @@ WALL = [(574, 582), (538, 885), (588, 1234), (675, 1118), (704, 990)]
 def test_the_infundibulum_of_the_hne_slide_is_followed(real):
     junction = real["cmu"].junction_line
     longest = junction.stretches[0]
-    assert longest.length_um > 1300
-    wall = np.array(WALL, float)[:, ::-1]
-    assert distance_to_line(wall, longest.points_um).max() < 15
-    epithelium, dermis = np.array([[700, 620], [1048, 605]]), np.array([[699, 489], [1200, 680]])
-    assert (junction.depth_um(epithelium.astype(float)) < -20).all()
-    assert (junction.depth_um(dermis.astype(float)) > 20).all()
+    assert longest.length_um > 550
+    mouth = np.array(WALL[:1], float)[:, ::-1]
+    assert distance_to_line(mouth, longest.points_um).max() < 15
+    epithelium, dermis = np.array([[700.0, 620.0]]), np.array([[699.0, 489.0], [1200.0, 680.0]])
+    assert (junction.depth_um(epithelium) < -20).all()
+    assert (junction.depth_um(dermis) > 20).all()
     assert (real["cmu"].compartments.at(epithelium) == EPIDERMIS).all()
+
+
+def test_the_follicle_below_it_is_adnexa_and_has_no_junction(real):
+    below = np.array(WALL[2:], float)[:, ::-1]
+    for stretch in real["cmu"].junction_line.stretches:
+        assert distance_to_line(below, stretch.points_um).min() > 15
+    deep = np.array([[1048.0, 605.0]])
+    assert (real["cmu"].compartments.at(deep) == ADNEXA).all()
 
 
 def test_without_epidermis_nuclei_are_counted_and_the_rest_is_missing(real):

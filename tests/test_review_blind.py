@@ -144,7 +144,7 @@ def test_remeasuring_shows_codes_while_the_key_is_sealed(results: Path) -> None:
     assert {r.slide_id for r in blind(results).remeasure()} == {f"Slide 00{k}" for k in (1, 2, 3)}
     unblind(results, "anna")
     found = CliRunner().invoke(app, ["remeasure", str(results)])
-    assert P16 in found.output
+    assert any(f"{name}: 2 edit(s)" in found.output for name in (P16, OTHER_P16, COL7))
 
 
 def test_the_order_is_shuffled_and_stays(results: Path) -> None:

@@ -257,13 +257,13 @@ def look_over(slide: Slide, settings: Settings) -> Look:
 
 
 def _padding(values: Pixels, known: Mask) -> Mask:
-    """Where a channel was not scanned: stitched slides are padded with a value below all others.
+    """Where a channel was not scanned: stitched slides are padded with zeros.
 
-    Padding is a plateau at the very minimum with an empty gap above it; a camera's background
-    has noise, whose values follow each other.
+    Padding is a plateau with an empty gap above it; a camera's background has noise, whose
+    values follow each other, and an offset.
     """
     levels, counts = np.unique(values[known], return_counts=True)
-    if len(levels) < 3 or counts[0] <= _PADDING * counts.sum():
+    if len(levels) < 3 or levels[0] or counts[0] <= _PADDING * counts.sum():
         return np.zeros(values.shape, np.bool_)
     gaps = np.diff(levels.astype(np.int64))
     if gaps[0] < max(_MIN_SPAN, _PADDING_GAP * float(np.median(gaps[1:]))):
