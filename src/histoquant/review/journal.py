@@ -248,7 +248,7 @@ class JournalWriter:
                 )
             _append_whole(file, content, size)
             after = size + len(content)
-            return after if _is_in_place(file.fileno(), journal.path, after) else None
+            return after if _is_in_place(file.fileno(), journal.path) else None
 
 
 def find_journals(directory: Path) -> dict[str, Path]:
@@ -503,7 +503,7 @@ def _append_whole(file: io.FileIO, content: bytes, size: int) -> None:
         raise
 
 
-def _is_in_place(descriptor: int, path: Path, size: int) -> bool:
+def _is_in_place(descriptor: int, path: Path) -> bool:
     """Whether what was written to an open file is in the file that has its name by now."""
     here = os.fstat(descriptor)
     for _ in range(_ATTEMPTS):
@@ -512,8 +512,7 @@ def _is_in_place(descriptor: int, path: Path, size: int) -> bool:
         except FileNotFoundError:  # between the two renames that replace a directory
             time.sleep(_PAUSE_S)
             continue
-        same = (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
-        return same or there.st_size == size  # a copy that was made after we wrote
+        return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
     return False
 
 
