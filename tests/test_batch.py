@@ -524,6 +524,23 @@ def test_tasks_of_a_dying_worker_fail_alone(client: Any, tmp_path: Path) -> None
     assert len((tmp_path / "3").read_text()) == 4
 
 
+def test_neighbours_of_a_dying_worker_are_not_given_up(client: Any, tmp_path: Path) -> None:
+    """More tasks in flight than workers: all that wait for a worker die with it."""
+
+    def task(number: int) -> int:
+        with (tmp_path / str(number)).open("a") as file:
+            file.write("x")
+        time.sleep(0.05)
+        if number in (0, 1):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return number
+
+    done = {d.task: d for d in schedule.run_on(client, task, list(range(12)), lambda: 8)}
+    assert {n for n, d in done.items() if d.lost} == {0, 1}
+    assert [done[n].value for n in range(2, 12)] == list(range(2, 12))
+    assert all(len((tmp_path / str(n)).read_text()) >= 2 for n in (0, 1))  # alone, at least
+
+
 def test_workers_are_single_threaded_and_leave_ctrl_c_alone(client: Any) -> None:
     def look() -> tuple[str | None, bool]:
         ignored = signal.getsignal(signal.SIGINT) == signal.SIG_IGN

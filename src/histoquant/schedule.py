@@ -1,8 +1,9 @@
 """Dask clusters that slides are measured on: this machine's cores, SLURM jobs, or one that runs.
 
 One slide is one task. No more tasks are in flight than there are workers, so the scheduler
-holds a bounded graph, and a worker that dies takes one slide with it. A slide whose worker
-died is given to another, a few times; then it is given up and the others go on.
+holds a bounded graph. A slide whose worker died is given to another, and, if that one dies too,
+tried last and alone: while workers restart, slides wait for the same one, and whose fault its
+death was cannot be told. Only a slide that loses its workers alone is given up.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 Task = TypeVar("Task")
 Value = TypeVar("Value")
 
-_DEATHS_FORGIVEN = 3
+_DEATHS_FORGIVEN = 1  # of workers, in company and again alone
 _BOUNDS: dict[str, Any] = {
     "distributed.scheduler.allowed-failures": _DEATHS_FORGIVEN,
     "distributed.worker.profile.enabled": False,
@@ -60,6 +62,15 @@ class Done(Generic[Task, Value]):
     lost: str = ""
 
 
+@dataclass(frozen=True)
+class _Attempt(Generic[Task]):
+    """A task on its way: whether nothing else runs beside it, and workers it lost before."""
+
+    task: Task
+    alone: bool = False
+    deaths: int = 0
+
+
 def run_on(
     client: Client,
     function: Callable[[Task], Value],
@@ -70,22 +81,33 @@ def run_on(
     from distributed import as_completed
 
     waiting = iter(tasks)
-    running: dict[Any, Task] = {}
+    suspects: deque[_Attempt[Task]] = deque()
+    running: dict[Any, _Attempt[Task]] = {}
     done = as_completed(loop=client.loop)
 
-    def submit() -> None:
-        while len(running) < in_flight() and (task := next(waiting, None)) is not None:
-            future = client.submit(function, task, pure=False, retries=0)
-            running[future] = task
-            done.add(future)
+    def submit(attempt: _Attempt[Task]) -> None:
+        future = client.submit(function, attempt.task, pure=False, retries=0)
+        running[future] = attempt
+        done.add(future)
 
-    submit()
+    def keep_busy() -> None:
+        while len(running) < in_flight() and (task := next(waiting, None)) is not None:
+            submit(_Attempt(task))
+        if not running and suspects:
+            submit(suspects.popleft())
+
+    keep_busy()
     for future in done:
-        task = running.pop(future)
-        outcome = _outcome(future, task)
+        attempt = running.pop(future)
+        deaths = _deaths(future)
+        suspected = deaths > 0 and not attempt.alone
+        if suspected:
+            suspects.append(_Attempt(attempt.task, alone=True, deaths=deaths))
+        outcome = _outcome(future, attempt.task, attempt.deaths + deaths)
         future.release()
-        submit()  # before the outcome is dealt with: the worker is waiting
-        yield outcome
+        keep_busy()  # before the outcome is dealt with: the worker is waiting
+        if not suspected:
+            yield outcome
 
 
 @contextmanager
@@ -212,17 +234,22 @@ def total_threads(client: Client) -> int:
     return max(1, int(sum(client.nthreads().values())))
 
 
-def _outcome(future: Any, task: Task) -> Done[Task, Any]:
+def _deaths(future: Any) -> int:
+    """How many workers died under a task before the scheduler gave it up; mostly none."""
     from distributed.scheduler import KilledWorker
 
+    error = future.exception() if future.status == "error" else None
+    return error.allowed_failures + 1 if isinstance(error, KilledWorker) else 0
+
+
+def _outcome(future: Any, task: Task, deaths: int) -> Done[Task, Any]:
     if future.status == "finished":
         return Done(task, future.result())
     if future.status == "cancelled":
         return Done(task, None, "the scheduler was lost")
-    error = future.exception()
-    if isinstance(error, KilledWorker):
-        deaths = _DEATHS_FORGIVEN + 1
+    if _deaths(future):
         return Done(task, None, f"its worker died {deaths} times: killed, or out of memory")
+    error = future.exception()
     return Done(task, None, f"the worker could not run it: {type(error).__name__}: {error}")
 
 
