@@ -500,9 +500,15 @@ def test_edits_that_meet_a_programming_error_leave_the_new_result(
 
 
 @pytest.fixture(scope="module")
-def client() -> Iterator[Any]:
+def cluster() -> Iterator[Any]:
     with schedule.local_cluster(2) as client:
         yield client
+
+
+@pytest.fixture
+def client(cluster: Any) -> Any:
+    cluster.wait_for_workers(2, timeout=120)  # a test before may have killed some
+    return cluster
 
 
 def test_tasks_of_a_dying_worker_fail_alone(client: Any, tmp_path: Path) -> None:
