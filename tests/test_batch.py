@@ -13,8 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import dask
 import pandas as pd
 import pytest
+from dask.utils import parse_timedelta
 
 from fakes import FakePipeline, write_tiny_slide
 from histoquant import batch, measuring, runlock, schedule
@@ -545,6 +547,12 @@ def test_neighbours_of_a_dying_worker_are_not_given_up(client: Any, tmp_path: Pa
     assert {n for n, d in done.items() if d.lost} == {0, 1}
     assert [done[n].value for n in range(2, 12)] == list(range(2, 12))
     assert all(len((tmp_path / str(n)).read_text()) >= 2 for n in (0, 1))  # alone, at least
+
+
+def test_a_worker_that_restarts_slowly_is_waited_for(client: Any) -> None:
+    del client  # while it stands
+    timeout = dask.config.get("distributed.deploy.lost-worker-timeout")
+    assert parse_timedelta(timeout) > 3600
 
 
 def test_workers_are_single_threaded_and_leave_ctrl_c_alone(client: Any) -> None:

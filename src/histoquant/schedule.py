@@ -35,6 +35,9 @@ _BOUNDS: dict[str, Any] = {
     # What adaptive scaling reckons with before the first slide is done.
     "distributed.scheduler.unknown-task-duration": "60s",
 }
+# Dask gives up a worker of a local cluster that is away 15 s after it died. On a loaded machine a
+# restart takes longer than that, and a run without workers would wait for ever.
+_NEVER_GIVE_UP = {"distributed.deploy.lost-worker-timeout": "1000h"}
 _ONE_THREAD = {f"distributed.nanny.pre-spawn-environ.{name}": 1 for name in THREAD_VARIABLES}
 # A worker leaves a job this long before its wall time, and up to as much earlier again, so that
 # not all jobs end at once.
@@ -117,7 +120,7 @@ def local_cluster(workers: int) -> Iterator[Client]:
     from distributed import Client, LocalCluster
 
     with (
-        dask.config.set({**_ONE_THREAD, **_BOUNDS}),
+        dask.config.set({**_ONE_THREAD, **_BOUNDS, **_NEVER_GIVE_UP}),
         LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
