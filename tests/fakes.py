@@ -114,7 +114,8 @@ PNG = _png()
 class FakePipeline(types.ModuleType):
     """Takes the place of `histoquant.pipeline`; remembers what it measured.
 
-    A slide whose name holds "blank" has no glass, one with "bug" meets a programming error.
+    A slide whose name holds "blank" has no glass, one with "bug" meets a programming error, one
+    with "barren" has no epidermis.
     """
 
     def __init__(self) -> None:
@@ -140,6 +141,9 @@ class FakePipeline(types.ModuleType):
         if "bug" in name:
             raise ZeroDivisionError("a bug")
         result = make_result(marker, slide_id, settings, slide_sha256=slide.fingerprint)
+        if "barren" in name:
+            result.summary["dej_length_mm"] = None
+            result.reasons["dej_length_mm"] = "no epidermis found"
         return replace(result, provenance={"settings": settings.model_dump(mode="json")})
 
 

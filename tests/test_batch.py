@@ -203,6 +203,37 @@ def test_failures_are_told_and_left_until_retried(
     assert len(_run(manifest, changed).fates) == 3
 
 
+def test_a_persons_slide_without_epidermis_fails_and_keeps_its_result(
+    tmp_path: Path, fake_pipeline: FakePipeline
+) -> None:
+    """It is in no table until a reviewer draws the epidermis; a control may be any tissue."""
+    for name in ("barren", "barren_control", "skin"):
+        write_tiny_slide(tmp_path / f"{name}.ome.tif")
+    manifest = _manifest(
+        tmp_path, "barren.ome.tif,p16,P1,left,m,", "barren_control.ome.tif,p16,C,-,-,positive",
+        "skin.ome.tif,p16,P1,left,m,", header=f"{HEADER},control",
+    )  # fmt: skip
+    why = "no figure along the junction: no epidermis found"
+    fates = [("failed", why), ("done", why), ("done", "")]
+    assert _run(manifest).failed == 1
+    out = tmp_path / "out"
+    for _ in range(2):  # kept without being measured again
+        assert [(row["status"], row["reason"]) for row in _ledger(manifest)] == fates
+        assert pd.read_csv(out / "markers.csv")["slides"].tolist() == ["barren_control", "skin"]
+        outcome = _run(manifest)
+        assert (outcome.fates, outcome.failed) == ((), 1)
+    assert [f.entry.slide_id for f in _run(manifest, retry_failed=True).fates] == ["barren"]
+    result = read_result(out / "slides" / "barren")
+    result.summary["dej_length_mm"] = 1.0
+    review = {"reviewer": "anna", "verdict": "accepted", "reason": ""}
+    write_reviewed(result, out / "slides" / "barren", review, [])
+    RunDirectory(out).write_tables()
+    assert [row["status"] for row in _ledger(manifest)] == ["done"] * 3
+    assert len(pd.read_csv(out / "markers.csv")) == 2
+    automatic = pd.read_csv(out / "markers_automatic.csv")
+    assert automatic["slides"].tolist() == ["barren_control", "skin"]
+
+
 def test_slide_that_now_fails_loses_its_old_result(
     study: Path,
     fake_pipeline: FakePipeline,
@@ -560,6 +591,7 @@ def test_workers_are_single_threaded_and_leave_ctrl_c_alone(client: Any) -> None
         ignored = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
         return os.environ.get("NUMBA_NUM_THREADS"), ignored
 
+    client.wait_for_workers(2, timeout=60)  # those that died in the tests before are started again
     assert set(client.run(look).values()) == {("1", True)}
     assert set(client.nthreads().values()) == {1}
 

@@ -12,7 +12,7 @@ import pytest
 from fakes import FakePipeline
 from histoquant import batch
 from histoquant.errors import ManifestError
-from histoquant.manifest import read_manifest
+from histoquant.manifest import read_manifest, slide_entries
 from histoquant.results import read_result
 from histoquant.review.store import write_reviewed
 from histoquant.rundir import RunDirectory
@@ -43,7 +43,9 @@ def write_study(folder: Path, *rows: str) -> Path:
 def plan(manifest: Path, settings: Settings) -> list[batch.Step]:
     directory = RunDirectory(manifest.parent / "out")
     known = directory.ledger().rows if directory.ledger_path.exists() else ()
-    return batch.plan(read_manifest(manifest, known).usable, directory, settings)
+    return batch.plan(
+        read_manifest(manifest, known).usable, directory, settings, exclude_others=True
+    )
 
 
 def run(manifest: Path, settings: Settings, **choices: Any) -> batch.Outcome:
@@ -178,6 +180,37 @@ def test_controls_are_measured_first_and_give_the_threshold(
     assert used["c.ome.tif"].p16.threshold_locked == ""  # col7 has no such threshold
     assert lock_of(study)["threshold"]["controls"] == {"n": 5}
     assert {action for action, _ in actions(study, BY_CONTROL).values()} == {"keep"}
+
+
+def test_a_slide_measured_alone_takes_the_threshold_of_the_control_in_the_directory(
+    tmp_path: Path, fake_pipeline: FakePipeline
+) -> None:
+    """As `histoquant quantify` does: the control is not among the slides it is given."""
+    study = write_study(tmp_path, *WITH_CONTROL)
+    run(study, BY_CONTROL)
+    lock = lock_of(study)
+    directory = RunDirectory(tmp_path / "out")
+    (alone,) = slide_entries([tmp_path / "a.ome.tif"], "p16", known=directory.ledger().rows)
+    assert [s.action for s in batch.plan([alone], directory, BY_CONTROL)] == ["keep"]
+    changed = BY_CONTROL.with_values(["p16.block_run=4"])
+    with directory.locked():
+        (step,) = batch.plan([alone], directory, changed)
+        assert "p16.block_run" in step.why
+        assert "thresholds_od" not in step.why
+        batch.run([step], directory, crew=batch.Crew(one_by_one=True))
+    assert fake_pipeline.settings[-1].p16.thresholds_od == pytest.approx((1.32, 2.64, 3.96))
+    assert lock_of(study) == lock
+    assert directory.ledger().count("done") == 4
+
+
+def test_a_control_that_left_the_manifest_gives_no_threshold(
+    tmp_path: Path, fake_pipeline: FakePipeline
+) -> None:
+    run(write_study(tmp_path, "a p16 run_1", "n p16 run_1 negative"), BY_CONTROL)
+    study = write_study(tmp_path, "a p16 run_1")
+    assert run(study, BY_CONTROL).ledger.count("excluded") == 1
+    assert fake_pipeline.measured[-1] == "a.ome.tif"
+    assert "batch run_1 has none" in fake_pipeline.settings[-1].p16.threshold_locked
 
 
 def test_review_of_a_control_moves_no_threshold_but_a_rejected_one_gives_none(

@@ -134,6 +134,15 @@ def test_failed_slide_of_a_shard(manifest: Path, fake_pipeline: FakePipeline) ->
     assert _merge(manifest)["blank"] == ("failed", "blank.ome.tif: no tissue was found")
 
 
+def test_slide_without_epidermis_in_a_shard(manifest: Path, fake_pipeline: FakePipeline) -> None:
+    (manifest.parent / "s0.ome.tif").rename(manifest.parent / "barren.ome.tif")
+    manifest.write_text(manifest.read_text().replace("s0.ome", "barren.ome"))
+    why = ("failed", "no figure along the junction: no epidermis found")
+    for _ in range(2):
+        assert _shard(manifest, "1/1").failed == 1
+        assert _merge(manifest)["barren"] == why
+
+
 def test_rejected_slide_of_a_shard(manifest: Path, fake_pipeline: FakePipeline) -> None:
     _shard(manifest, "1/1")
     place = manifest.parent / "out" / "slides" / "s4"

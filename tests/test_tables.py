@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -207,6 +208,28 @@ def test_a_section_without_junction_is_left_out_of_its_figure_only() -> None:
     assert row["positive_per_mm_dej"] == pytest.approx(2.0)
     assert row["n_nuclei"] == 12
     assert "positive_per_mm_dej: without b" in str(row["reasons"])
+
+
+def test_length_beside_which_no_nuclei_were_found_is_in_no_denominator() -> None:
+    """Whoever divides the row's count by its length must get the row's rate."""
+    a = _section("a", n_epidermis_positive_measured=4, measured_length_mm=2.0, dej_length_mm=2.5,
+                 n_reticular_positive=3, reticular_area_mm2=1.5)  # fmt: skip
+    blank = dict.fromkeys(("n_epidermis_positive_measured", "positive_per_mm_dej",
+                           "positive_per_mm_surface", "reticular_positive_per_mm2"))  # fmt: skip
+    b = _section("b", **blank, n_reticular_positive=0, measured_length_mm=3.0,
+                 dej_length_mm=3.0, reticular_area_mm2=5.0)  # fmt: skip
+    (row,) = pooling.marker_rows([a, b])
+    for top, rate, bottom in (
+        ("n_epidermis_positive_measured", "positive_per_mm_dej", "measured_length_mm"),
+        ("n_epidermis_positive_measured", "positive_per_mm_surface", "surface_length_mm"),
+        ("n_reticular_positive", "reticular_positive_per_mm2", "reticular_area_mm2"),
+    ):
+        assert row[rate] == pytest.approx(float(str(row[top])) / float(str(row[bottom])))
+        assert f"{bottom}: without b" in str(row["reasons"])
+    assert (row["measured_length_mm"], row["dej_length_mm"]) == (2.0, 5.5)
+    (row,) = pooling.marker_rows([b, replace(b, slide_id="c")])
+    assert row["measured_length_mm"] == 6.0
+    assert tables.is_missing(row["positive_per_mm_dej"])
 
 
 def test_none_goes_where_another_section_has_something_to_say() -> None:

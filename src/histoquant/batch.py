@@ -22,8 +22,8 @@ from histoquant.errors import HistoquantError
 from histoquant.isolation import OwnProcess
 from histoquant.manifest import Entry
 from histoquant.measuring import Fate, lost, measure, measure_apart, slide_process
-from histoquant.results import JOURNALS, read_record, rejection
-from histoquant.resume import Action, Step, plan
+from histoquant.results import JOURNALS, read_record, standing
+from histoquant.resume import Step, plan
 from histoquant.rundir import Ledger, RunDirectory, Status, now
 from histoquant.running_settings import BatchSettings, SlurmSettings
 
@@ -120,7 +120,8 @@ def run(
     directory.write_run(run_json)
     fates: list[Fate] = []
     try:
-        with closing(_carry_out(steps, steps, directory, crew, progress)) as coming:
+        controls = locks.controls_of([step.entry for step in steps], directory, exclude_others)
+        with closing(_carry_out(steps, steps, controls, directory, crew, progress)) as coming:
             for fate in coming:
                 directory.check_lock()
                 fates.append(fate)
@@ -159,7 +160,9 @@ def run_shard(
     for step in own:
         ledger.record(step.entry, *_status_before(step, directory))
     fates = []
-    with closing(_carry_out(own, steps, directory, crew or Crew(), progress)) as coming:
+    controls = [step.entry for step in steps if locks.is_control(step.entry)]
+    crew = crew or Crew()
+    with closing(_carry_out(own, steps, controls, directory, crew, progress)) as coming:
         for fate in coming:
             fates.append(fate)
             ledger.record(fate.entry, fate.status, fate.reason, fate.seconds)
@@ -173,12 +176,10 @@ def _kept(steps: Sequence[Step]) -> int:
 
 
 def _status_before(step: Step, directory: RunDirectory) -> tuple[Status, str, float | None]:
-    rejected = rejection(read_record(directory.slide(step.entry.slide_id)) or {})
-    if step.action == "keep" and rejected:
-        return "excluded", rejected, step.seconds
-    status: dict[Action, Status] = {"measure": "pending", "keep": "done", "leave": "failed"}
-    found = status[step.action]
-    return found, step.lacking if found == "done" else step.why, step.seconds
+    if step.action == "keep":
+        record = read_record(directory.slide(step.entry.slide_id)) or {}
+        return *standing(record, step.entry.sample), step.seconds
+    return "pending" if step.action == "measure" else "failed", step.why, step.seconds
 
 
 def _open_ledger(
@@ -211,6 +212,7 @@ def _still_done(row: dict[str, str], directory: RunDirectory) -> dict[str, str]:
 def _carry_out(
     own: Sequence[Step],
     steps: Sequence[Step],
+    controls: Sequence[Entry],
     directory: RunDirectory,
     crew: Crew,
     progress: Progress | None,
@@ -223,7 +225,7 @@ def _carry_out(
         todo = [_with_vectors(step, directory) for step in todo]
     for step in todo:
         atomic.recover(directory.slide(step.entry.slide_id), JOURNALS)
-    phases = _phases(todo, steps, directory)
+    phases = _phases(todo, controls, directory)
     if crew.one_by_one:
         yield from _measure_here(phases, directory, crew.workers, progress)
     elif crew.scheduler == "local" and min(crew.workers, len(todo)) <= 1:
@@ -237,7 +239,7 @@ def _with_vectors(step: Step, directory: RunDirectory) -> Step:
 
 
 def _phases(
-    todo: Sequence[Step], steps: Sequence[Step], directory: RunDirectory
+    todo: Sequence[Step], controls: Sequence[Entry], directory: RunDirectory
 ) -> Iterator[list[Step]]:
     """Steps that can be taken at once, then those that wait for a negative control.
 
@@ -245,7 +247,6 @@ def _phases(
     """
     waiting = [step for step in todo if _waits(step)]
     taken = [step for step in todo if not _waits(step)]
-    controls = [step.entry for step in steps if locks.is_control(step.entry)]
     if taken:
         yield [_with_threshold(step, [], directory) for step in taken]
     if waiting:

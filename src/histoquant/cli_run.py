@@ -12,7 +12,7 @@ import typer
 from histoquant.errors import ResultError
 
 if TYPE_CHECKING:
-    from histoquant.batch import Crew, Outcome
+    from histoquant.batch import Crew, Outcome, Step
     from histoquant.manifest import Entry
     from histoquant.rundir import RunDirectory
     from histoquant.settings import Settings
@@ -36,7 +36,7 @@ def run_slides(
     about: dict[str, Any],
 ) -> None:
     """Plan, measure, write and show; exits with 1 when a slide failed."""
-    from histoquant.batch import Crew
+    from histoquant.batch import Crew, plan
     from histoquant.manifest import describe_bad
     from histoquant.schedule import count_cores
     from histoquant.shards import Shard
@@ -50,7 +50,8 @@ def run_slides(
         raise typer.Exit(WRONG_USE)
     workers = workers or max(1, count_cores() // settings.batch.threads_per_slide)
     if dry_run:
-        _show_plan(directory, usable, bad, settings, retry_failed, part, workers)
+        steps = plan(usable, directory, settings, retry_failed, exclude_others)
+        _show_plan(steps if part is None else part.own(steps), bad, directory, workers)
         raise typer.Exit(SOME_FAILED if bad else 0)
     crew = Crew(scheduler, workers, one_by_one, settings.batch, settings.slurm)
     about = {**about, "settings": settings.model_dump(mode="json")}
@@ -66,19 +67,11 @@ def run_slides(
 
 
 def _show_plan(
-    directory: RunDirectory,
-    usable: Sequence[Entry],
-    bad: Sequence[Entry],
-    settings: Settings,
-    retry_failed: bool,
-    shard: Shard | None,
-    workers: int,
+    steps: Sequence[Step], bad: Sequence[Entry], directory: RunDirectory, workers: int
 ) -> None:
-    from histoquant import batch, console
+    from histoquant import console
     from histoquant.estimate import estimate
 
-    steps = batch.plan(usable, directory, settings, retry_failed)
-    steps = steps if shard is None else shard.own(steps)
     console.show_plan(steps, bad, estimate(steps, directory), workers)
 
 
@@ -97,7 +90,7 @@ def _run_all(
     from histoquant.report import write_report
 
     with directory.locked():
-        steps = batch.plan(usable, directory, settings, retry_failed)
+        steps = batch.plan(usable, directory, settings, retry_failed, exclude_others)
         with console.progress(steps) as shown:
             outcome = batch.run(
                 steps,
@@ -135,7 +128,7 @@ def _run_shard(
     with directory.locked_for_shard(shard.number, shard.of):
         shards.write_received(directory, entries, settings, about)
         usable = [entry for entry in entries if not entry.problem]
-        steps = batch.plan(usable, directory, settings, retry_failed)
+        steps = batch.plan(usable, directory, settings, retry_failed, exclude_others=True)
         with console.progress(shard.own(steps)) as shown:
             outcome = batch.run_shard(
                 shard,

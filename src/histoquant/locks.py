@@ -59,6 +59,27 @@ def is_control(entry: Entry) -> bool:
     return entry.marker == "p16" and entry.control == "negative"
 
 
+def controls_of(
+    entries: Sequence[Entry], directory: RunDirectory, exclude_others: bool
+) -> list[Entry]:
+    """The negative controls that thresholds come from.
+
+    Those of `entries`, and those measured in the directory before, unless `exclude_others`:
+    then `entries` are the whole study.
+    """
+    found = [entry for entry in entries if is_control(entry)]
+    if exclude_others:
+        return found
+    present = {entry.slide_id for entry in entries}
+    names = ("slide", "slide_id", "marker", "batch", "control", "resolved_path")
+    for row in directory.measured():
+        fields: dict[str, Any] = {name: row[name] for name in names}
+        entry = Entry(path=Path(row["resolved_path"]), **fields)
+        if is_control(entry) and entry.slide_id not in present:
+            found.append(entry)
+    return found
+
+
 def check_batches(entries: Iterable[Entry], settings: Settings) -> None:
     """Refuse settings that need a staining batch for slides that name none.
 

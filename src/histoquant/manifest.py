@@ -82,6 +82,11 @@ class Entry:
         return (text if _is_url(text) else Path(text)) if text else None
 
     @property
+    def sample(self) -> dict[str, str]:
+        """What decides whether the slide is compared with others; see `results.standing`."""
+        return {"person": self.person, "control": self.control}
+
+    @property
     def given_mpp(self) -> float | None:
         """um/px that overrides the file's."""
         return float(self.mpp) if self.mpp else None

@@ -14,8 +14,8 @@ from typing import cast
 from histoquant.errors import HistoquantError
 from histoquant.isolation import LostError, OwnProcess
 from histoquant.manifest import Entry
-from histoquant.results import JOURNALS, read_record, rejection, write_failure, write_result
-from histoquant.resume import Key, Step, lacking, make_key
+from histoquant.results import JOURNALS, read_record, standing, write_failure, write_result
+from histoquant.resume import Key, Step, make_key
 from histoquant.rundir import RunDirectory, Status, now
 from histoquant.settings import Marker
 
@@ -29,7 +29,7 @@ class Fate:
     Attributes
     ----------
     reason
-        Why it is not done; where it is done, what it lacks (`resume.lacking`).
+        Why it is not done; where it is done, what it lacks (`results.standing`).
     """
 
     entry: Entry
@@ -83,10 +83,8 @@ def measure(
         record = {"error": type(error).__name__, "passing": _is_passing(error)}
         return _failed(step, directory, key, reason, log, record, time.monotonic() - clock)
     note = _apply_review(entry, directory)
-    rejected = rejection(read_record(directory.slide(entry.slide_id)) or {})
-    if rejected:
-        return Fate(entry, "excluded", rejected, seconds)
-    return Fate(entry, "done", "; ".join(filter(None, (lacking(result.reasons), note))), seconds)
+    status, why = standing(read_record(directory.slide(entry.slide_id)) or {}, entry.sample)
+    return Fate(entry, status, "; ".join(filter(None, (why, note))), seconds)
 
 
 def _apply_review(entry: Entry, directory: RunDirectory) -> str:

@@ -164,11 +164,20 @@ def _distinct(values: Iterable[object]) -> Iterator[object]:
 
 
 def _sum(column: Column, sections: list[Section]) -> tuple[Row, str]:
-    kept, rows, note = _measured(sections, column.name)
-    total = math.fsum(value for (value,) in rows)
+    # A length beside which nothing could be counted is no denominator, in the rate or out of it.
+    kept, rows, note = _measured(sections, column.name, *_rates_over(column, sections[0].marker))
+    if not kept:
+        kept, rows, note = _measured(sections, column.name)
+    total = math.fsum(row[0] for row in rows)
     if not kept:
         return {column.name: None}, ""
     return {column.name: round(total) if column.dtype == "int64" else total}, note
+
+
+def _rates_over(column: Column, marker: Marker) -> list[str]:
+    """Rates of counts whose denominator the column is."""
+    pools = ((c.name, c.pool) for c in tables.measured_columns(marker))
+    return [name for name, pool in pools if pool.how == "rate" and pool.bottom == column.name]
 
 
 def _rate(column: Column, sections: list[Section]) -> tuple[Row, str]:

@@ -32,7 +32,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -53,6 +53,7 @@ RESULT, FAILURE = "result.json", "failure.json"
 ANATOMY, AUTOMATIC = "anatomy.npz", "automatic"
 JOURNALS = "review*.jsonl"
 REJECTED = "rejected in review"
+LACKING = "no figure along the junction"
 
 
 @dataclass(frozen=True)
@@ -249,6 +250,32 @@ def rejection(record: Mapping[str, Any]) -> str:
     if review.get("verdict") != "rejected":
         return ""
     return f"{REJECTED} by {review.get('reviewer', '?')}: {review.get('reason') or 'no reason'}"
+
+
+def standing(
+    record: Mapping[str, Any], sample: Mapping[str, str]
+) -> tuple[Literal["done", "failed", "excluded"], str]:
+    """What a slide with a complete result counts as, and why.
+
+    A slide of a person on which no junction was found is failed: in a sample's row it would
+    pass for skin. Its result stays, for a reviewer to draw the epidermis by hand. A control may
+    be another tissue, and a slide without a person is in no comparison: these are done.
+
+    Parameters
+    ----------
+    record
+        Content of ``result.json``.
+    sample
+        ``person`` and ``control``, from the manifest or the ledger.
+    """
+    rejected = rejection(record)
+    if rejected:
+        return "excluded", rejected
+    why = record.get("reasons", {}).get("dej_length_mm", "")
+    if not why:
+        return "done", ""
+    is_compared = sample.get("person") and sample.get("control", "none") in ("", "none")
+    return "failed" if is_compared else "done", f"{LACKING}: {why}"
 
 
 def reasons_text(reasons: Mapping[str, str]) -> str:

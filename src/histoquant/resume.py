@@ -21,7 +21,7 @@ from typing import Any, Literal
 from histoquant import __version__, locks
 from histoquant.errors import HistoquantError
 from histoquant.manifest import Entry
-from histoquant.results import FAILURE, RESULT, read_record
+from histoquant.results import FAILURE, RESULT, read_record, standing
 from histoquant.rundir import RunDirectory
 from histoquant.settings import Settings
 
@@ -44,8 +44,6 @@ class Step:
     action: Action
     why: str
     seconds: float | None = None
-    lacking: str = ""
-    """Why the result that is kept has no figure along the junction; see `lacking`."""
 
 
 def plan(
@@ -53,8 +51,12 @@ def plan(
     directory: RunDirectory,
     settings: Settings,
     retry_failed: bool = False,
+    exclude_others: bool = False,
 ) -> list[Step]:
     """Decide for every usable entry what is to be done; nothing is written.
+
+    `exclude_others` as for `batch.run`: controls measured in the directory before count unless
+    the entries are the whole study.
 
     Raises
     ------
@@ -63,7 +65,7 @@ def plan(
     """
     locks.check_batches(entries, settings)
     places = {row["slide_id"]: row["resolved_path"] for row in directory.ledger().rows}
-    controls = [e for e in entries if locks.is_control(e)]
+    controls = locks.controls_of(entries, directory, exclude_others)
     steps: dict[str, Step] = {}
     for entry in sorted(entries, key=lambda e: not locks.is_control(e)):  # controls first
         asked = entry.settings(settings)
@@ -90,7 +92,7 @@ def _waits_for(
         return f"the stain vectors of batch {entry.batch} are estimated first"
     if locks.needs_threshold(entry, settings) and not locks.is_control(entry):
         own = [c for c in controls if c.batch == entry.batch]
-        if any(steps[c.slide_id].action == "measure" for c in own):
+        if any(c.slide_id in steps and steps[c.slide_id].action == "measure" for c in own):
             return f"the negative control of batch {entry.batch} is measured first"
     return ""
 
@@ -115,12 +117,6 @@ def _files(entry: Entry) -> list[Path | str]:
     return [path for path in (entry.path, entry.nuclear_path) if path is not None]
 
 
-def lacking(reasons: Mapping[str, str]) -> str:
-    """Why a slide that is done has no figure along the junction; empty when it has."""
-    why = reasons.get("dej_length_mm", "")
-    return f"no figure along the junction: {why}" if why else ""
-
-
 def _is_moved(entry: Entry, places: Mapping[str, str]) -> bool:
     """Whether the ledger knows the slide's name from another place."""
     return bool(place := places.get(entry.slide_id)) and place != entry.resolved_path
@@ -135,8 +131,10 @@ def _step(
         changed = _changes(result, entry, settings, moved)
         if changed:
             return Step(entry, settings, "measure", changed)
-        seconds = result.get("seconds")
-        return Step(entry, settings, "keep", "up to date", seconds, lacking(result["reasons"]))
+        status, why = standing(result, entry.sample)
+        if status == "failed" and retry_failed:
+            return Step(entry, settings, "measure", f"failed before, tried again: {why}")
+        return Step(entry, settings, "keep", "up to date", result.get("seconds"))
     failure = read_record(place, FAILURE)
     if failure is None:
         why = f"no {RESULT}: it was interrupted" if place.exists() else "new"

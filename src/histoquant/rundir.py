@@ -20,10 +20,11 @@ from histoquant.manifest import Entry
 from histoquant.results import (
     AUTOMATIC,
     JOURNALS,
+    LACKING,
     REJECTED,
     csv_text,
     read_record,
-    rejection,
+    standing,
     to_json,
 )
 from histoquant.settings import Collagen7Settings, Marker
@@ -297,7 +298,7 @@ class RunDirectory:
         from histoquant import pooling
 
         path = self.path / "markers_automatic.csv"
-        if any((self.slide(row["slide_id"]) / AUTOMATIC).exists() for row in self._measured()):
+        if any((self.slide(row["slide_id"]) / AUTOMATIC).exists() for row in self.measured()):
             atomic.write_text(path, pooling.marker_csv(self.marker_rows(automatic=True)))
         else:
             path.unlink(missing_ok=True)
@@ -305,7 +306,7 @@ class RunDirectory:
     def _check_review(self) -> None:
         """Refuse to pool slides that hold different reviewers' edits, as a stop leaves them."""
         choice = read_record(self.path, CHOICE) or {}
-        records = (read_record(self.slide(row["slide_id"])) or {} for row in self._measured())
+        records = (read_record(self.slide(row["slide_id"])) or {} for row in self.measured())
         found = {str(r["review"]["reviewer"]) for r in records if r.get("review")}
         chosen = choice.get("reviewer")
         mixed = len(found | ({chosen} if chosen else set())) > 1
@@ -318,7 +319,9 @@ class RunDirectory:
             )
 
     def _settle_verdicts(self) -> None:
-        """Exclude slides in the ledger that a reviewer rejected, and take back those not any more.
+        """Have the ledger say what became of measured slides by now; see `results.standing`.
+
+        A review rejects slides and takes that back; it draws an epidermis that was not found.
 
         Raises
         ------
@@ -328,29 +331,29 @@ class RunDirectory:
         self.done()
         ledger = self.ledger()
         for row in ledger.rows:
-            reviewed = row["status"] == "excluded" and row["reason"].startswith(REJECTED)
-            if row["status"] != "done" and not reviewed:
+            settled = row["reason"].startswith((REJECTED, LACKING))
+            if row["status"] != "done" and not settled:
                 continue
             record = read_record(self.slide(row["slide_id"]))
             if record is None:
-                if reviewed:
+                if row["status"] != "done":
                     row |= {"status": "pending", "reason": "its result was removed", "seconds": ""}
                 continue
-            why = rejection(record)
-            row["status"] = "excluded" if why else "done"
-            if why or reviewed:
+            status, why = standing(record, row)
+            row["status"] = status
+            noted = bool(why) and row["reason"].startswith(why)  # with what else was to tell
+            if (settled or status != "done") and not noted:
                 row["reason"] = why
         if ledger.rows != self.ledger().rows:
             ledger.save()
 
-    def _measured(self) -> list[dict[str, str]]:
-        """Rows of the ledger whose slides are done, or were before a reviewer rejected them."""
-        rejected = ("excluded", REJECTED)
+    def measured(self) -> list[dict[str, str]]:
+        """Rows of the ledger whose slides have a result, whatever it or a reviewer says."""
+        told = (REJECTED, LACKING)
         return [
             row
             for row in self.ledger().rows
-            if row["status"] == "done"
-            or (row["status"], row["reason"][: len(REJECTED)]) == rejected
+            if row["status"] == "done" or row["reason"].startswith(told)
         ]
 
     def _write_sweep(self) -> None:
@@ -415,7 +418,7 @@ class RunDirectory:
 
         sections = []
         rows = self.done()
-        for row in self._measured() if automatic else rows:
+        for row in self.measured() if automatic else rows:
             directory = self.slide(row["slide_id"])
             if automatic and (directory / AUTOMATIC).exists():
                 directory /= AUTOMATIC
@@ -425,6 +428,8 @@ class RunDirectory:
                     f"the ledger says that {row['slide_id']} is done, but {directory} holds no "
                     "complete result: run `histoquant batch` (or quantify) again"
                 )
+            if automatic and standing(record, row)[0] == "failed":
+                continue
             sections.append(
                 Section(
                     slide_id=row["slide_id"],

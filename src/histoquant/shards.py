@@ -20,8 +20,8 @@ from typing import Any
 from histoquant import __version__, atomic, locks
 from histoquant.errors import ResultError, SettingsError
 from histoquant.manifest import Entry
-from histoquant.results import FAILURE, read_record, rejection, to_json
-from histoquant.resume import Key, Step, is_same_slide, lacking, make_key
+from histoquant.results import FAILURE, read_record, standing, to_json
+from histoquant.resume import Key, Step, is_same_slide, make_key
 from histoquant.rundir import SHARDS, Ledger, RunDirectory, Status, now
 from histoquant.settings import Settings, settings_from
 
@@ -176,9 +176,7 @@ def _fate(
     key = make_key(entry, settings) | {"version": version}
     result, failure = read_record(place), read_record(place, FAILURE)
     if result is not None and _is_current(result, key, entry):
-        rejected = rejection(result)
-        why = rejected or lacking(result["reasons"])
-        return "excluded" if rejected else "done", why, result.get("seconds")
+        return *standing(result, entry.sample), result.get("seconds")
     if failure is not None and _is_current(failure, key, entry):
         return "failed", str(failure.get("reason")), failure.get("seconds")
     return "pending", "no shard has measured it yet: start its shard again", None
