@@ -206,9 +206,8 @@ def main() -> None:
         stage = Stage(viewer, widget)
         print("| step | done s, median | worst | stall s, median | worst | CPU s |")
         print("|---|---|---|---|---|---|")
-        stage.step(
-            "open the first slide of the session", lambda: widget.begin(run, "anna", False), 1
-        )
+        begin = partial(widget.begin, run, "anna", False)
+        stage.step("open the first slide of the session", begin, 1)
         walk_large(stage)
         walk_collagen(stage)
         print(f"\nlongest stall: {stage.worst:.2f} s")
