@@ -403,6 +403,7 @@ def review_all(results: Path, until: int = 10**6) -> dict[str, dict[str, Any]]:
                 if number >= done:
                     step(review)
                 made += 1
+            review.read_line()  # collagen VII along the line that was drawn
             shown[name] = {row.name: row.value for row in review.numbers().rows}
     return shown
 
@@ -486,8 +487,5 @@ def test_a_killed_review_ends_in_the_tables_that_its_journals_give(
     for name, figures in shown.items():
         record = read_record(results / "slides" / name)
         assert record is not None
-        same = figures if name != COL7 else {k: v for k, v in figures.items() if v is not None}
-        assert {k: record["summary"][k] for k in same} == same
-    record = read_record(results / "slides" / COL7)
-    assert record is not None
-    assert record["summary"]["continuity_percent"] > 50  # read anew from the slide
+        assert {k: record["summary"][k] for k in figures} == figures
+    assert shown[COL7]["continuity_percent"] > 50  # read anew from the slide

@@ -30,7 +30,7 @@ from histoquant.review.edits import (
     RedrawJunction,
     SetCompartment,
 )
-from histoquant.review.geometry import as_measured, edited
+from histoquant.review.geometry import Edits, as_measured
 from histoquant.review.measuring import EditedSlide, Measured
 from histoquant.review.pixels import measure_line_anew, open_pixels
 from histoquant.rundir import RunDirectory
@@ -141,7 +141,7 @@ def test_painting_a_part_of_a_large_slide_keeps_its_artefact() -> None:
     line = trace_junction(marked, settings.junction, settings.anatomy)
     base = as_measured(marked, leave_out(line, marked))
     painted = SetCompartment(square(505.0, 1500.0, 25.0), "epidermis")
-    found = edited(base, [(1, painted)], settings)
+    found = Edits(base, settings).geometry(((1, painted),))
     assert found.lost == {}
     assert found.compartments.artefacts is marked.artefacts
     (stretch,) = found.junction.stretches

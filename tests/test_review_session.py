@@ -462,6 +462,63 @@ def test_collagen_of_a_drawn_junction_waits_for_the_slide(results: Path) -> None
     assert review.numbers().changed == ()
 
 
+def test_collagen_of_a_drawn_junction_is_read_once_and_then_known(results: Path) -> None:
+    review = opened(results, COL7)
+    assert review.read_line() is None  # nothing waits
+    points = review.junction.stretches[0].points_um[::20]
+    drawn = RedrawJunction(tuple((float(y), float(x)) for y, x in points))
+    review.apply(drawn)
+    waiting = review.waiting
+    assert waiting is not None
+    assert review.read_line() is not None
+    read = review.numbers()
+    assert (read.pending, read["continuity_percent"].reason) == ("", "")
+    assert value(review, "continuity_percent") > 50
+    review.apply(ExcludeRegion(square(*vertex(review, 0.3), 30.0), "fold"))
+    assert review.numbers().pending == ""  # exclusions change no profile
+    assert value(review, "measured_length_mm") < read["measured_length_mm"].value  # type: ignore[operator]
+    review.undo()
+    assert review.numbers() == read
+    review.undo()
+    assert review.numbers().changed == ()
+    profiles = review.profiles_of(waiting)
+    assert review.carry_out_line(waiting, profiles) is None  # too late: the line is gone
+    assert review.numbers().changed == ()
+    review.redo()
+    assert review.numbers() == read
+
+
+def test_a_slide_that_is_gone_leaves_the_drawn_junction_waiting(results: Path) -> None:
+    ledger = results / "ledger.csv"
+    ledger.write_text(ledger.read_text().replace(f"{COL7}.ome.tif", "gone.ome.tif"))
+    review = opened(results, COL7)
+    points = review.junction.stretches[0].points_um[::20]
+    review.apply(RedrawJunction(tuple((float(y), float(x)) for y, x in points)))
+    with pytest.raises(SlideError, match=r"gone\.ome\.tif"):
+        review.read_line()
+    assert "remeasure" in review.numbers().pending
+
+
+def test_what_is_carried_out_is_on_the_disk_before_it_is_shown(
+    results: Path, review: SlideReview
+) -> None:
+    before = review.numbers()
+    first = review.carry_out(review.set_class([0], "not_a_nucleus"))
+    second = review.carry_out(review.set_class([1], "not_a_nucleus"))
+    (path,) = (results / "slides" / P16).glob("review*.jsonl")
+    assert len(path.read_text().splitlines()) == 2
+    assert (review.numbers(), review.history, review.can_undo) == (before, [], False)
+    review.take_over(first)
+    assert value(review, "n_nuclei") == before["n_nuclei"].value - 1  # type: ignore[operator]
+    assert len(review.history) == 1
+    review.take_over(second)
+    assert value(review, "n_nuclei") == before["n_nuclei"].value - 2  # type: ignore[operator]
+    back = review.carry_out_undo()
+    assert back is not None
+    review.take_over(back)
+    assert review.numbers() == first.numbers
+
+
 # Undo, the journal, what is told
 
 

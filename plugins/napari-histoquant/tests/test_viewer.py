@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,30 @@ from napari_histoquant._review_widget import KEYS, ReviewWidget
 Viewers = Callable[..., Any]
 
 
-@pytest.fixture
-def viewer(make_napari_viewer: Viewers) -> Any:
-    """A shown viewer with our plugin."""
-    return make_napari_viewer(show=True)
+@pytest.fixture(scope="module")
+def window() -> Iterator[Any]:
+    """A shown viewer that the tests share: making one takes longer than most of them."""
+    import napari
+
+    viewer = napari.Viewer(show=True)
+    yield viewer
+    viewer.close()
 
 
 @pytest.fixture
-def review(viewer: Any, results: Path):  # noqa: ANN201
+def viewer(window: Any) -> Iterator[Any]:
+    """The shown viewer, empty; what a test leaves in it is taken out."""
+    yield window
+    for dock in list(window.window.dock_widgets.values()):
+        window.window.remove_dock_widget(dock)
+        dock.close()
+    window.layers.clear()
+    assert not window.mouse_drag_callbacks
+    assert not window.mouse_move_callbacks
+
+
+@pytest.fixture
+def review(viewer: Any, results: Path) -> Iterator[ReviewWidget]:
     widget = ReviewWidget(viewer)
     viewer.window.add_dock_widget(widget, name="Review")
     assert widget.begin(results, "anna", blind=False)
@@ -35,7 +52,9 @@ def review(viewer: Any, results: Path):  # noqa: ANN201
 
 def _open(widget: ReviewWidget, marker: str) -> None:
     assert widget.desk is not None
-    widget.open(next(i.name for i in widget.desk.session.worklist() if i.marker == marker))
+    widget.settle()
+    widget.open(next(i.name for i in widget.desk.items if i.marker == marker))
+    widget.settle()
     _settle()
 
 
@@ -61,6 +80,7 @@ def _press(widget: ReviewWidget, key: str, at: np.ndarray | None = None) -> None
         viewer.cursor.position = tuple(float(v) for v in at)
     handler = viewer.window._qt_viewer.canvas._key_map_handler  # noqa: SLF001
     handler.press_key(key)
+    widget.settle()
     _settle()
 
 
@@ -218,14 +238,17 @@ def test_reject_needs_a_reason(review: ReviewWidget) -> None:
     assert desk is not None
     assert desk.review is not None
     review.reject()
+    review.settle()
     assert "words are needed" in review.message.text()
     review.words.setText("torn")
     review.reject()
+    review.settle()
     assert (desk.review.verdict, desk.review.verdict_reason) == ("rejected", "torn")
     assert "✗" in {review.worklist.item(r, 0).text() for r in range(review.worklist.rowCount())}
 
 
-def test_closing_loses_nothing(viewer: Any, results: Path) -> None:
+def test_closing_loses_nothing(make_napari_viewer: Viewers, results: Path) -> None:
+    viewer = make_napari_viewer(show=True)  # and finds what is left behind
     first = ReviewWidget(viewer)
     assert first.begin(results, "anna", blind=False)
     _open(first, "p16")
@@ -254,11 +277,13 @@ def test_a_review_that_cannot_begin_says_why(viewer: Any, tmp_path: Path) -> Non
 def test_blinded_nothing_on_the_screen_tells_the_slide(viewer: Any, results: Path) -> None:
     from napari_histoquant.launch import add_review
 
+    viewer.title = "SECRET_p16"  # of a review before
     widget = add_review(viewer, results, "anna", blind=True)
     assert widget.desk is not None
-    seen: list[str] = []
+    seen: list[str] = [viewer.title]
     for item in widget.desk.session.worklist():
         widget.open(item.name)
+        widget.settle()
         _press(widget, "P", np.array([200.0, 300.0]))
         seen += _texts(viewer.window._qt_window)  # noqa: SLF001
         seen += [
@@ -270,6 +295,36 @@ def test_blinded_nothing_on_the_screen_tells_the_slide(viewer: Any, results: Pat
     for secret in ("SECRET", "rapamycin", str(results), "ome.tif"):
         assert secret not in text
     assert len(seen) > 50
+    widget.close()
+
+
+def test_blinded_logs_tell_no_names(
+    viewer: Any, results: Path, drawn: dict[str, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    widget = ReviewWidget(viewer)
+    assert widget.begin(results, "anna", blind=True)
+    log = logging.getLogger("tifffile")
+    log.error("%s is damaged", drawn["p16"])
+    try:
+        raise ValueError(str(drawn["p16"]))
+    except ValueError:
+        log.exception("cannot read")
+    widget.settle()
+    widget.close()
+    assert "is damaged" in caplog.text
+    assert "cannot read (ValueError)" in caplog.text
+    assert "SECRET" not in caplog.text
+    log.error("%s again", drawn["p16"])
+    assert "SECRET" in caplog.text  # the review is over
+
+
+def test_a_blinded_review_begins_in_an_empty_window(
+    viewer: Any, results: Path, drawn: dict[str, Path]
+) -> None:
+    viewer.open(drawn["p16"], plugin="napari-histoquant")
+    widget = ReviewWidget(viewer)
+    assert not widget.begin(results, "anna", blind=True)
+    assert "close them" in widget.start_message.text()
     widget.close()
 
 

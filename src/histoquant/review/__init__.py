@@ -11,12 +11,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from histoquant.review.figures import NumberRow as NumberRow
+    from histoquant.review.figures import Numbers as Numbers
+    from histoquant.review.measuring import Measured as Measured
     from histoquant.review.remeasuring import SlideReport as SlideReport
     from histoquant.review.remeasuring import remeasure as remeasure
     from histoquant.review.session import Change as Change
     from histoquant.review.session import HistoryLine as HistoryLine
-    from histoquant.review.session import NumberRow as NumberRow
-    from histoquant.review.session import Numbers as Numbers
     from histoquant.review.session import SlideReview as SlideReview
     from histoquant.review.unblinding import unblind as unblind
     from histoquant.review.worklist import ReviewSession as ReviewSession
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
 _HOMES = {
     "Change": "session",
     "HistoryLine": "session",
-    "NumberRow": "session",
-    "Numbers": "session",
+    "Measured": "measuring",
+    "NumberRow": "figures",
+    "Numbers": "figures",
     "ReviewSession": "worklist",
     "SlideReport": "remeasuring",
     "SlideReview": "session",

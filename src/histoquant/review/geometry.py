@@ -8,7 +8,7 @@ takes back artefacts.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -40,6 +40,7 @@ Mask = npt.NDArray[np.bool_]
 GEOMETRIC = (RedrawJunction, DeleteJunction, ExcludeRegion, IncludeRegion, SetCompartment)
 _WINDOW_UM = 500.0  # around a painted polygon: what the junction is traced anew in
 _REACH_UM = 30.0  # beyond the polygon: how far the new junction takes the place of the old
+_REMEMBERED = 3  # states of compartments: on the largest slide each may hold its own
 _FEW = 1000  # points: looking them up again costs less than remembering them
 
 Numbered = tuple[int, Edit]
@@ -152,27 +153,68 @@ def as_measured(compartments: Compartments, junction: Junction) -> Geometry:
     return Geometry(LastingCompartments(**own), lasting, lines.as_pieces(junction))
 
 
-def edited(base: Geometry, edits: Iterable[Numbered], settings: Settings) -> Geometry:
-    """`base` with the geometric ones of numbered edits applied.
+class Edits:
+    """Geometric edits on one slide; goes on from what it knows of the edits before.
 
-    An edit that does not find its object is left out, and `Geometry.lost` says why.
+    Parameters
+    ----------
+    base
+        The slide as it was measured.
     """
-    compartments, pieces, lost = base.compartments, base.pieces, {}
-    regions: list[Region] = []
-    for number, edit in edits:
-        try:
-            if isinstance(edit, SetCompartment):
-                compartments, pieces = _repaint(compartments, pieces, edit, settings)
-            elif isinstance(edit, RedrawJunction):
-                compartments, pieces = _redraw(compartments, pieces, edit, settings)
-            elif isinstance(edit, DeleteJunction):
-                start, end = (np.asarray(p, np.float64) for p in (edit.start_um, edit.end_um))
-                pieces = lines.delete(pieces, start, end, settings)
-            elif isinstance(edit, ExcludeRegion | IncludeRegion):
-                regions.append(_region(edit, compartments))
-        except ReviewError as error:
-            lost[number] = str(error)
-    return _with_regions(base, compartments, pieces, tuple(regions), lost)
+
+    def __init__(self, base: Geometry, settings: Settings) -> None:
+        self._base, self._settings = base, settings
+        self._known: dict[tuple[Numbered, ...], _Folded] = {}
+
+    def geometry(self, edits: tuple[Numbered, ...]) -> Geometry:
+        """The slide with numbered edits, all of them geometric, applied in order.
+
+        An edit that does not find its object is left out, and `Geometry.lost` says why.
+        """
+        folded = _Folded(self._base.compartments, self._base.pieces)
+        done = len(edits)
+        while done and edits[:done] not in self._known:
+            done -= 1
+        if done:
+            folded = self._known[edits[:done]]
+        for after in range(done + 1, len(edits) + 1):
+            folded = _folded(folded, *edits[after - 1], self._settings)
+            self._keep(edits[:after], folded)
+        return _with_regions(
+            self._base, folded.compartments, folded.pieces, folded.regions, dict(folded.lost)
+        )
+
+    def _keep(self, edits: tuple[Numbered, ...], folded: _Folded) -> None:
+        self._known[edits] = folded
+        while len(self._known) > _REMEMBERED:
+            del self._known[next(iter(self._known))]
+
+
+class _Folded(NamedTuple):
+    """What edits made of compartments and lines, before regions are laid over them."""
+
+    compartments: Compartments
+    pieces: lines.Pieces
+    regions: tuple[Region, ...] = ()
+    lost: tuple[tuple[int, str], ...] = ()
+
+
+def _folded(before: _Folded, number: int, edit: Edit, settings: Settings) -> _Folded:
+    compartments, pieces = before.compartments, before.pieces
+    try:
+        if isinstance(edit, SetCompartment):
+            compartments, pieces = _repaint(compartments, pieces, edit, settings)
+        elif isinstance(edit, RedrawJunction):
+            compartments, pieces = _redraw(compartments, pieces, edit, settings)
+        elif isinstance(edit, DeleteJunction):
+            start, end = (np.asarray(p, np.float64) for p in (edit.start_um, edit.end_um))
+            pieces = lines.delete(pieces, start, end, settings)
+        elif isinstance(edit, ExcludeRegion | IncludeRegion):
+            region = _region(edit, compartments)
+            return before._replace(regions=(*before.regions, region))
+    except ReviewError as error:
+        return before._replace(lost=(*before.lost, (number, str(error))))
+    return before._replace(compartments=compartments, pieces=pieces)
 
 
 def _with_regions(

@@ -8,6 +8,7 @@ With no edits every figure is the automatic one, bit for bit.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -31,12 +32,13 @@ from histoquant.quality import judge
 from histoquant.results import SlideResult, missing_reasons
 from histoquant.review.areas import Bands
 from histoquant.review.edits import AddNote, Edit, SetClass, SetVerdict
-from histoquant.review.geometry import GEOMETRIC, Geometry, as_measured, edited
+from histoquant.review.geometry import GEOMETRIC, Edits, Geometry, as_measured
 from histoquant.review.marks import MATCH_UM, NOT_A_NUCLEUS, Finder, Marks, Rows, marks_of
 from histoquant.review.shapes import Figures, Shape, shape_of
 from histoquant.settings import Settings
 
 Numbered = tuple[int, Edit]
+_REMEMBERED = 4  # lines drawn anew whose collagen VII was read
 _PLACED = ("compartment", "dej_distance_um", "beside_measured_junction", "excluded",
            "exclusion_reason")  # fmt: skip
 _GRADED = ("positive", "intensity_class", "haze_suspected", "pigment_score", "pigment_suspected",
@@ -112,6 +114,8 @@ class EditedSlide:
             ) from None
         self.geometry = as_measured(automatic.compartments, automatic.junction_line)
         self._anew = anew
+        self._edits = Edits(self.geometry, self.settings)
+        self._read: dict[bytes, pd.DataFrame] = {}
         self._shapes: dict[tuple[Numbered, ...], Shape] = {}
 
     @property
@@ -163,12 +167,25 @@ class EditedSlide:
     def shape(self, edits: Sequence[Numbered]) -> Shape:
         """What follows from the geometric edits alone; the last two are remembered."""
         key = tuple(item for item in edits if isinstance(item[1], GEOMETRIC))
-        if key not in self._shapes:
-            while len(self._shapes) > 1:
-                del self._shapes[next(iter(self._shapes))]
-            geometry = edited(self.geometry, key, self.settings)
-            self._shapes[key] = shape_of(self, geometry, anew=self._anew)
-        return self._shapes[key]
+        shape = self._shapes.pop(key, None) or shape_of(
+            self, self._edits.geometry(key), anew=self._anew
+        )
+        while len(self._shapes) > 1:
+            del self._shapes[next(iter(self._shapes))]
+        self._shapes[key] = shape
+        return shape
+
+    def learn(self, geometry: Geometry, profiles: pd.DataFrame) -> None:
+        """Remember what was read along the lines of a geometry; exclusions do not change it."""
+        self._read[_lines_of(geometry)] = profiles[list(PROFILE_COLUMNS)].reset_index(drop=True)
+        while len(self._read) > _REMEMBERED:
+            del self._read[next(iter(self._read))]
+        for shape in self._shapes.values():
+            shape.forget_profiles()
+
+    def learned(self, geometry: Geometry) -> pd.DataFrame | None:
+        """Collagen VII along these lines, bin by bin, where it was read from the slide."""
+        return self._read.get(_lines_of(geometry))
 
     @cached_property
     def known_places(self) -> dict[str, Any] | None:
@@ -270,6 +287,15 @@ class EditedSlide:
         if lost:
             told.append(f"{len(lost)} reviewer's edit(s) no longer find their object")
         return told
+
+
+def _lines_of(geometry: Geometry) -> bytes:
+    """What tells the lines of a junction from others."""
+    digest = hashlib.blake2b(digest_size=16)
+    for stretch in geometry.junction.stretches:
+        digest.update(f"{len(stretch.points_um)};".encode())
+        digest.update(np.ascontiguousarray(stretch.points_um).tobytes())
+    return digest.digest()
 
 
 def count_edits(edits: Sequence[Numbered], lost: Mapping[int, str] | None = None) -> int:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from histoquant.errors import ResultError
 from histoquant.results import SlideResult
+from histoquant.review.geometry import Geometry
 from histoquant.review.measuring import EditedSlide, Measured
 from histoquant.slides import Slide, open_slide
 from histoquant.slides.fingerprint import size_and_time
@@ -54,26 +55,40 @@ def open_pixels(
     return slide
 
 
-def measure_line_anew(
-    slide: Slide, edited: EditedSlide, measured: Measured, result: SlideResult
+def read_line_anew(
+    slide: Slide,
+    edited: EditedSlide,
+    geometry: Geometry,
+    progress: Callable[[str], None] | None = None,
 ) -> SlideResult:
     """Collagen VII along a junction that was drawn anew, by the pipeline that measured the slide.
 
-    Exclusions by regions, and their reasons, are those of `measured`. Fluorescence keeps the
-    threshold that the slide was measured by, so that drawing a line changes no limit.
+    Fluorescence keeps the threshold that the slide was measured by, so that drawing a line
+    changes no limit.
     """
     from histoquant.pipeline import quantify
 
-    geometry, settings = measured.geometry, edited.settings
+    settings = edited.settings
     same = {"col7_threshold": settings.collagen7.threshold_od}
     fluorescence = settings.fluorescence.model_copy(update=same)
-    anew = quantify(
+    return quantify(
         slide,
         "col7",
         settings.model_copy(update={"fluorescence": fluorescence}),
-        slide_id=result.slide_id,
+        progress=progress,
+        slide_id=edited.automatic.slide_id,
         anatomy=(geometry.compartments, geometry.junction),
     )
+
+
+def measure_line_anew(
+    slide: Slide, edited: EditedSlide, measured: Measured, result: SlideResult
+) -> SlideResult:
+    """`result` with the collagen VII of a junction that was drawn anew.
+
+    Exclusions by regions, and their reasons, are those of `measured`.
+    """
+    anew = read_line_anew(slide, edited, measured.geometry)
     again = edited.with_profiles(measured, anew)
     return replace(
         result,

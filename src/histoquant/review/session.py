@@ -2,6 +2,9 @@
 
 An edit is measured, then written to the journal and flushed, and only then taken over: what the
 reviewer sees is on the disk, and what could not be saved has not happened.
+
+Measuring and writing (`carry_out`, `carry_out_undo`, ...) may run in one other thread than that
+which shows the slide: they touch nothing that is shown, until `take_over` puts it there.
 """
 
 from __future__ import annotations
@@ -16,7 +19,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from histoquant import tables
 from histoquant.anatomy import Compartments
 from histoquant.errors import HistoquantError, ReviewError, SlideError
 from histoquant.junction import Junction
@@ -32,8 +34,9 @@ from histoquant.review.edits import (
     SetCompartment,
     SetVerdict,
 )
+from histoquant.review.figures import Numbers, numbers_of
 from histoquant.review.geometry import GEOMETRIC
-from histoquant.review.journal import REDO, UNDO, Entry, JournalWriter
+from histoquant.review.journal import REDO, UNDO, Entry, Journal, JournalWriter
 from histoquant.review.measuring import EditedSlide, Measured, finds_some
 from histoquant.review.regions import points_inside
 from histoquant.review.veil import VeiledSlide
@@ -44,60 +47,12 @@ Rows = npt.NDArray[np.int64]
 Points = npt.NDArray[np.float64]
 Hide = Callable[[str], str]
 
-_HIDDEN = {"mpp", "white_r", "white_g", "white_b", "n_edits", "damaged_tiles"}
 _QUEUE_OD = 0.1
-
-
-@dataclass(frozen=True)
-class NumberRow:
-    """One figure of the slide, now and as the program had it; None where missing."""
-
-    name: str
-    unit: str
-    meaning: str
-    value: float | None
-    automatic: float | None
-    reason: str = ""
-
-    @property
-    def delta(self) -> float | None:
-        """Now less automatic; None where either is missing."""
-        if self.value is None or self.automatic is None:
-            return None
-        return self.value - self.automatic
-
-
-@dataclass(frozen=True)
-class Numbers:
-    """The slide's row.
-
-    Attributes
-    ----------
-    rows
-        Figures in the order of the tables, limits and traces left out.
-    n_edits
-        Edits that hold and change figures.
-    pending
-        Why figures wait for the slide's pixels; empty when none does.
-    """
-
-    rows: tuple[NumberRow, ...]
-    n_edits: int
-    pending: str = ""
-
-    def __getitem__(self, name: str) -> NumberRow:
-        """The figure called `name`."""
-        return next(row for row in self.rows if row.name == name)
-
-    @property
-    def changed(self) -> tuple[NumberRow, ...]:
-        """Figures that differ from the automatic ones."""
-        return tuple(row for row in self.rows if row.value != row.automatic)
 
 
 @dataclass(frozen=True, eq=False)
 class Change:
-    """What an edit, undo or redo did.
+    """What an edit, undo or redo did: measured, and on the disk.
 
     Attributes
     ----------
@@ -109,6 +64,10 @@ class Change:
         Whether the table of nuclei has other rows now.
     geometry
         Whether junction, bins, compartments or regions changed.
+    numbers
+        The slide's row after it.
+    after, journal
+        The slide and its journal after it.
     """
 
     n: int
@@ -117,6 +76,8 @@ class Change:
     reload_nuclei: bool
     geometry: bool
     numbers: Numbers
+    after: Measured
+    journal: Journal
 
 
 @dataclass(frozen=True)
@@ -165,7 +126,9 @@ class SlideReview:
         self.name = name
         if lock is not None:
             self._lock.push(lock.__exit__)
-        self._measured = slide.measure(_numbered(writer.journal.active))
+        self._measured = self._latest = slide.measure(_numbered(writer.journal.active))
+        self._journal = writer.journal
+        self._numbers = numbers_of(slide, self._measured)
 
     def __enter__(self) -> SlideReview:
         """The review itself."""
@@ -187,12 +150,12 @@ class SlideReview:
     @property
     def reviewer(self) -> str:
         """Whose journal it is."""
-        return self._writer.journal.reviewer
+        return self._journal.reviewer
 
     @property
     def locked(self) -> bool:
         """Whether the review was unblinded: nothing can be edited any more."""
-        return self._writer.journal.locked
+        return self._journal.locked
 
     @property
     def mpp(self) -> float:
@@ -205,6 +168,11 @@ class SlideReview:
         provenance: Any = self._slide.automatic.provenance
         height, width = provenance["slide"]["shape"][:2]
         return int(height), int(width)
+
+    @property
+    def measured(self) -> Measured:
+        """The slide with all that was measured of it, as it stands."""
+        return self._measured
 
     @property
     def threshold_od(self) -> float:
@@ -275,43 +243,43 @@ class SlideReview:
     @property
     def verdict(self) -> str:
         """open, accepted or rejected."""
-        return verdict_of(self._writer.journal.active).value
+        return verdict_of(self._journal.active).value
 
     @property
     def verdict_reason(self) -> str:
         """Why it was accepted or rejected."""
-        return verdict_of(self._writer.journal.active).reason
+        return verdict_of(self._journal.active).reason
 
     @property
     def history(self) -> list[HistoryLine]:
         """Every edit ever made, in order, in words."""
-        active = {entry.n for entry in self._writer.journal.active}
+        active = {entry.n for entry in self._journal.active}
         return [
             HistoryLine(e.n, e.at, describe(e.edit), e.n in active)
-            for e in self._writer.journal.entries
+            for e in self._journal.entries
             if e.edit is not None
         ]
 
     @property
     def problems(self) -> tuple[str, ...]:
         """What the reviewer must know: damage that a crash left, edits that find no object."""
-        texts = {e.n: describe(e.edit) for e in self._writer.journal.entries if e.edit is not None}
+        texts = {e.n: describe(e.edit) for e in self._journal.entries if e.edit is not None}
         lost = (f"edit {n} ({texts[n]}): {why}" for n, why in self._measured.lost.items())
         return tuple(self._hide(text) for text in (self._damage, *lost) if text)
 
     @property
     def can_undo(self) -> bool:
         """Whether there is an edit to take back."""
-        return bool(self._writer.journal.active) and not self.locked
+        return bool(self._journal.active) and not self.locked
 
     @property
     def can_redo(self) -> bool:
         """Whether there is an edit to do again."""
-        return bool(self._writer.journal.undone) and not self.locked
+        return bool(self._journal.undone) and not self.locked
 
     def numbers(self) -> Numbers:
         """The slide's row as it stands, with the automatic one."""
-        return _numbers(self._slide, self._measured)
+        return self._numbers
 
     def apply(self, edit: Edit) -> Change:
         """Make an edit.
@@ -321,22 +289,98 @@ class SlideReview:
         ReviewError
             When it finds no object, or could not be saved; nothing has changed then.
         """
-        entries = self._writer.journal.active
-        n = self._writer.journal.entries[-1].n + 1 if self._writer.journal.entries else 1
-        after = self._slide.measure([*_numbered(entries), (n, edit)])
+        change = self.carry_out(edit)
+        self.take_over(change)
+        return change
+
+    def undo(self) -> Change | None:
+        """Take the last edit back; None when there is none."""
+        return self._taken_over(self.carry_out_undo())
+
+    def redo(self) -> Change | None:
+        """Do again what was undone last; None when there is nothing, or an edit came after it."""
+        return self._taken_over(self.carry_out_redo())
+
+    def read_line(self) -> Change | None:
+        """Measure collagen VII of a junction drawn anew; None when nothing waits for it.
+
+        Raises
+        ------
+        SlideError
+            When the slide cannot be read.
+        """
+        shown = self._measured
+        if not shown.pending:
+            return None
+        return self._taken_over(self.carry_out_line(shown, self.profiles_of(shown)))
+
+    def carry_out(self, edit: Edit) -> Change:
+        """Measure an edit and write it down; nothing that is shown changes until `take_over`.
+
+        Raises
+        ------
+        ReviewError
+            As `apply`.
+        """
+        journal = self._writer.journal
+        n = journal.entries[-1].n + 1 if journal.entries else 1
+        after = self._slide.measure([*_numbered(journal.active), (n, edit)])
         if not finds_some(edit, after.lost.get(n, "")):
             raise ReviewError(self._hide(f"nothing was changed: {after.lost[n]}"))
         before_words, after_words = self._before_and_after(edit, after)
         self._writer.append_edit(edit, before_words, after_words)
-        return self._take_over(n, edit, after, describe(edit))
+        return self._done(n, edit, after, describe(edit))
 
-    def undo(self) -> Change | None:
-        """Take the last edit back; None when there is none."""
+    def carry_out_undo(self) -> Change | None:
+        """As `undo`, until `take_over` without a change to what is shown."""
         return self._step(UNDO, self._writer.journal.active)
 
-    def redo(self) -> Change | None:
-        """Do again what was undone last; None when there is nothing, or an edit came after it."""
+    def carry_out_redo(self) -> Change | None:
+        """As `redo`, until `take_over` without a change to what is shown."""
         return self._step(REDO, self._writer.journal.undone)
+
+    @property
+    def waiting(self) -> Measured | None:
+        """The slide as it is shown, where its junction was drawn anew and has to be read."""
+        return self._measured if self._measured.pending else None
+
+    def profiles_of(
+        self, measured: Measured, progress: Callable[[str], None] | None = None
+    ) -> pd.DataFrame:
+        """Collagen VII along a junction drawn anew, read from the slide; in any thread.
+
+        Parameters
+        ----------
+        progress
+            Called with each step; what it raises ends the reading.
+
+        Raises
+        ------
+        SlideError
+            When the slide cannot be read.
+        """
+        from histoquant.review.pixels import read_line_anew
+
+        try:
+            with self._open() as pixels:
+                return read_line_anew(pixels, self._slide, measured.geometry, progress).junction
+        except (HistoquantError, OSError) as error:
+            raise SlideError(self._hide(str(error))) from None
+
+    def carry_out_line(self, of: Measured, profiles: pd.DataFrame) -> Change | None:
+        """Take what `profiles_of` read into the figures; None when the line is another by now."""
+        self._slide.learn(of.geometry, profiles)
+        journal = self._writer.journal
+        after = self._slide.measure(_numbered(journal.active))
+        if not self._latest.pending or after.pending:
+            return None
+        text = "collagen VII was read along the new line"
+        return self._done(journal.entries[-1].n, None, after, text)
+
+    def take_over(self, change: Change) -> None:
+        """Show what was carried out; changes are taken over in the order they were made."""
+        self._measured, self._journal = change.after, change.journal
+        self._numbers = change.numbers
 
     def nearest(self, point_um: Sequence[float], within_um: float = 6.0) -> int | None:
         """Row of the nucleus nearest to a point; None when none is within `within_um`."""
@@ -387,7 +431,7 @@ class SlideReview:
             raise SlideError(self._hide(str(error))) from None
 
     def _edits(self) -> list[tuple[int, Edit]]:
-        return _numbered(self._writer.journal.active)
+        return _numbered(self._journal.active)
 
     def _step(self, kind: str, of: Sequence[Entry]) -> Change | None:
         if not of:
@@ -399,23 +443,31 @@ class SlideReview:
         held = held[:-1] if kind == UNDO else [*held, target]
         after = self._slide.measure(_numbered(tuple(held)))
         entry = self._writer.append(kind, {"n": target.n})
-        return self._take_over(entry.n, target.edit, after, f"{kind}: {describe(target.edit)}")
+        return self._done(entry.n, target.edit, after, f"{kind}: {describe(target.edit)}")
 
-    def _take_over(self, n: int, edit: Edit, after: Measured, text: str) -> Change:
-        before, self._measured = self._measured, after
+    def _done(self, n: int, edit: Edit | None, after: Measured, text: str) -> Change:
+        before, self._latest = self._latest, after
         rows, reload_nuclei = _changed_rows(before.nuclei, after.nuclei)
-        geometry = isinstance(edit, GEOMETRIC)
-        return Change(n, text, rows, reload_nuclei, geometry, self.numbers())
+        geometry = edit is None or isinstance(edit, GEOMETRIC)
+        numbers = numbers_of(self._slide, after)
+        journal = self._writer.journal
+        return Change(n, text, rows, reload_nuclei, geometry, numbers, after, journal)
+
+    def _taken_over(self, change: Change | None) -> Change | None:
+        if change is not None:
+            self.take_over(change)
+        return change
 
     def _before_and_after(self, edit: Edit, after: Measured) -> tuple[dict[str, Any], ...]:
         """What the journal says of an edit's object before and after it."""
         if isinstance(edit, SetVerdict):
-            return {"value": self.verdict, "reason": self.verdict_reason}, {}
+            said = verdict_of(self._writer.journal.active)
+            return {"value": said.value, "reason": said.reason}, {}
         if isinstance(edit, SetClass | AddNucleus):
             points = edit.points_um if isinstance(edit, SetClass) else (edit.point_um,)
-            return self._states(self.nuclei, points), self._states(after.nuclei, points)
+            return self._states(self._latest.nuclei, points), self._states(after.nuclei, points)
         if isinstance(edit, GEOMETRIC):
-            return _lengths(self._measured), _lengths(after)
+            return _lengths(self._latest), _lengths(after)
         return {}, {}
 
     def _states(self, nuclei: pd.DataFrame | None, points: Sequence[Point]) -> dict[str, Any]:
@@ -437,33 +489,6 @@ def verdict_of(entries: Sequence[Entry]) -> SetVerdict:
 
 def _numbered(entries: Sequence[Entry]) -> list[tuple[int, Edit]]:
     return [(entry.n, entry.edit) for entry in entries if entry.edit is not None]
-
-
-def _numbers(slide: EditedSlide, measured: Measured) -> Numbers:
-    columns = {c.name: c for c in tables.measured_columns(slide.automatic.marker)}
-    shown = [
-        c
-        for c in columns.values()
-        if c.dtype in ("int64", "float64")
-        and c.name not in _HIDDEN
-        and c.name.removesuffix("_low").removesuffix("_high") == c.name
-    ]
-    rows = tuple(
-        NumberRow(
-            c.name,
-            c.unit,
-            c.meaning,
-            _float(measured.summary[c.name]),
-            _float(slide.automatic.summary.get(c.name)),
-            measured.reasons.get(c.name, ""),
-        )
-        for c in shown
-    )
-    return Numbers(rows, measured.n_edits, measured.pending)
-
-
-def _float(value: object) -> float | None:
-    return None if tables.is_missing(value) else float(str(value))
 
 
 def _changed_rows(

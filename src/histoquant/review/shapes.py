@@ -112,13 +112,21 @@ class Shape:
             table, summary, reasons = missing_collagen7(bins, why)
             return table, (summary, reasons), ""
         if self.geometry.needs_pixels:
-            table, summary, reasons = missing_collagen7(bins, NEEDS_PIXELS)
-            return table, (summary, reasons), NEEDS_PIXELS
-        rows = _rows_of(known, bins, self.geometry, slide.settings.collagen7.bin_um)
-        profile = known[list(PROFILE_COLUMNS)].iloc[rows].reset_index(drop=True)
+            read = slide.learned(self.geometry)
+            if read is None:
+                table, summary, reasons = missing_collagen7(bins, NEEDS_PIXELS)
+                return table, (summary, reasons), NEEDS_PIXELS
+            profile = read
+        else:
+            rows = _rows_of(known, bins, self.geometry, slide.settings.collagen7.bin_um)
+            profile = known[list(PROFILE_COLUMNS)].iloc[rows].reset_index(drop=True)
         whole = pd.concat([bins.reset_index(drop=True), profile.astype(PROFILE_COLUMNS)], axis=1)
         table, summary, reasons = summarise_collagen7(whole, slide.settings.collagen7)
         return table, (summary, reasons), ""
+
+    def forget_profiles(self) -> None:
+        """Ask for collagen VII again: more of it is known by now."""
+        self.__dict__.pop("profiles", None)
 
     @cached_property
     def _placed(self) -> pd.DataFrame:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from qtpy.QtCore import QPointF, QRectF, Qt, QTimer
+from qtpy.QtCore import QObject, QPointF, QRectF, Qt, QTimer
 from qtpy.QtCore import Signal as Signal  # type: ignore[attr-defined,unused-ignore]
 from qtpy.QtGui import QColor, QFont, QImage, QPainter, QPen, QPixmap
 from qtpy.QtWidgets import (
@@ -22,6 +22,7 @@ from qtpy.QtWidgets import (
 
 from histoquant.review import Numbers, WorkItem
 from napari_histoquant.strip import Straightener, Strip
+from napari_histoquant.worker import Background
 
 Qt_NoFocus = Qt.FocusPolicy.NoFocus
 _HEADLINES = {
@@ -247,6 +248,44 @@ class StripView(QWidget):
             self._pending = self._pool.submit(self._source.around, point)
         else:
             self._timer.stop()
+
+
+class Steps(QObject):
+    """Takes steps one by one, with the viewer's own work between them."""
+
+    def __init__(self, owner: QObject) -> None:
+        super().__init__(owner)
+        self._steps: Iterator[None] = iter(())
+        self._timer = QTimer(self)
+        self._timer.timeout.connect(self._next)
+
+    def take(self, steps: Iterator[None]) -> None:
+        """Take these steps instead of what is left of others."""
+        self._steps = steps
+        self._timer.start(0)
+
+    def _next(self) -> None:
+        try:
+            next(self._steps)
+        except StopIteration:
+            self._timer.stop()
+        except BaseException:
+            self._timer.stop()
+            raise
+
+
+class _Bell(QObject):
+    """Rings in the thread that shows things, whichever thread it is pulled in."""
+
+    rung = Signal()
+
+
+def beside(owner: QObject, name: str) -> Background:
+    """A worker in a thread of its own, which delivers where `owner` lives."""
+    bell = _Bell(owner)
+    worker = Background(bell.rung.emit, name)
+    bell.rung.connect(worker.deliver, Qt.ConnectionType.QueuedConnection)
+    return worker
 
 
 def button(

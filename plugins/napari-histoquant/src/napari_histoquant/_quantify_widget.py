@@ -107,6 +107,8 @@ class QuantifyWidget(QWidget):
         if self.job is not None and self.job.poll() == "running":
             self.job.cancel()
         self.timer.stop()
+        for changed in (self.viewer.layers.events.inserted, self.viewer.layers.events.removed):
+            changed.disconnect(self._list_slides)
         super().closeEvent(event)
 
     def _poll(self) -> None:

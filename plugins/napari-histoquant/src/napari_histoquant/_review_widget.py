@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from napari.viewer import Viewer
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import (
+    QApplication,
     QCheckBox,
     QComboBox,
     QFileDialog,
@@ -33,14 +35,17 @@ from histoquant.review import ReviewSession
 from histoquant.review.edits import COMPARTMENT_NAMES
 from napari_histoquant._panels import (
     NumberTable,
+    Steps,
     StripView,
     Worklist,
+    beside,
     button,
     tool_button,
 )
 from napari_histoquant.desk import REASONS, TOOLS, Desk, Tool
+from napari_histoquant.discretion import DiscreetLogs
 
-_VIEW_MS = 60
+_VIEW_MS, _PATIENCE_MS = 60, 400
 Action = Callable[["ReviewWidget"], object]
 
 KEYS: dict[str, tuple[str, Action]] = {
@@ -61,7 +66,10 @@ KEYS: dict[str, tuple[str, Action]] = {
     "Q": ("most uncertain first: on, off", lambda w: w.toggle_queue()),
     ".": ("next uncertain one", lambda w: w.desk_do(lambda d: d.next_doubt(1))),
     ",": ("the one before", lambda w: w.desk_do(lambda d: d.next_doubt(-1))),
-    "H": ("hide or show the measurements", lambda w: w.desk_do(lambda d: d.show_measurements())),
+    "H": (
+        "hide or show the measurements",
+        lambda w: w.desk_do(lambda d: d.easel.show_measurements()),
+    ),
     "Control-Z": ("undo", lambda w: w.desk_do(lambda d: d.undo())),
     "Control-Shift-Z": ("redo", lambda w: w.desk_do(lambda d: d.redo())),
     "PageDown": ("next slide", lambda w: w.desk_do(lambda d: d.step(1))),
@@ -86,6 +94,8 @@ class ReviewWidget(QWidget):
         self.desk: Desk | None = None
         self._listed: object = None
         self._place: object = None
+        self._bound: object = None
+        self._logs: DiscreetLogs | None = None
         self.strip = StripView()
         self._strip_dock: Any = None
         self.pages = QStackedWidget()
@@ -98,18 +108,29 @@ class ReviewWidget(QWidget):
         self._view_timer = QTimer(self)
         self._view_timer.setSingleShot(True)
         self._view_timer.timeout.connect(self._view_moved)
+        self._steps = Steps(self)
+        self._patience = QTimer(self)
+        self._patience.setSingleShot(True)
+        self._patience.timeout.connect(self._say_wait)
 
     # -- beginning and end --------------------------------------------------------------------
 
     def begin(self, directory: str | Path, reviewer: str, blind: bool) -> bool:
         """Start the review of a results directory; False when it cannot be, with a message."""
         self.end()
+        if blind and len(self.viewer.layers):
+            self.start_message.setText(
+                "Layers are open in this window, and their names may tell slides: close them "
+                "before a blinded review."
+            )
+            return False
         try:
             session = ReviewSession(directory, reviewer, blind=blind)
         except HistoquantError as error:
             self.start_message.setText(str(error))
             return False
-        self.desk = Desk(self.viewer, session)
+        workers = beside(self, "review"), beside(self, "line")
+        self.desk = Desk(self.viewer, session, *workers, spread=self._steps.take)
         self.desk.listeners.append(self._show)
         self.viewer.mouse_move_callbacks.append(self._on_move)
         camera = self.viewer.scene.camera
@@ -122,13 +143,12 @@ class ReviewWidget(QWidget):
                 self.strip, name="Straightened junction", area="bottom"
             )
         self.pages.setCurrentIndex(1)
-        first = next((i.name for i in session.worklist() if i.status in ("new", "started")), None)
-        first = first or next((i.name for i in session.worklist() if i.status != "failed"), None)
+        self.viewer.title = "Review"
         if blind:
             self.directory.clear()  # a path may tell the slides
-        if first is not None:
-            self.open(first)
-            QTimer.singleShot(0, self._fit)  # once the docks have taken their place
+            self._logs = DiscreetLogs(session.hide)
+            self._logs.turn_on()
+        self.desk.start()
         return True
 
     def _fit(self) -> None:
@@ -147,19 +167,23 @@ class ReviewWidget(QWidget):
         for key in KEYS:
             self.viewer.bind_key(key, None, overwrite=True)
         self.strip.follow(None, (0, 0))
+        self._patience.stop()
         self.desk.close()
-        self.desk = None
+        self.desk = self._bound = self._listed = self._place = None
+        if self._logs is not None:
+            self._logs.turn_off()
+            self._logs = None
         self.pages.setCurrentIndex(0)
 
     def open(self, name: str) -> None:
         """Open a slide of the worklist."""
-        if self.desk is None:
-            return
-        self.strip.follow(None, (0, 0))
-        if self.desk.open(name):
-            for layer in self.desk.layers.values():
-                self._bind(layer)
-            self.viewer.layers.selection.active = self.desk.layers.get("slide0")
+        self.desk_do(lambda desk: desk.open(name))
+
+    def settle(self) -> None:
+        """Wait until everything that was asked for is done and shown."""
+        while self.desk is not None and (self.desk.busy or self.desk.reading):
+            QApplication.processEvents()
+            time.sleep(0.002)
 
     def closeEvent(self, event: Any) -> None:
         """Closing the panel ends the review."""
@@ -172,14 +196,12 @@ class ReviewWidget(QWidget):
 
     def desk_do(self, act: Callable[[Desk], object]) -> None:
         """Let the desk do something, where there is one."""
-        if self.desk is None:
-            return
-        before = self.desk.review
-        act(self.desk)
-        if self.desk.review is not before and self.desk.review is not None:
-            for layer in self.desk.layers.values():
-                self._bind(layer)
-            self.viewer.layers.selection.active = self.desk.layers.get("slide0")
+        if self.desk is not None:
+            act(self.desk)
+
+    def hide_or_show(self) -> None:
+        """Show the slide alone, or with what was measured."""
+        self.desk_do(lambda desk: desk.easel.show_measurements())
 
     def set_class(self, value: str) -> None:
         """Judge the nucleus of the queue, or the one under the cursor."""
@@ -216,18 +238,24 @@ class ReviewWidget(QWidget):
 
     def accept(self) -> None:
         """Accept the slide and open the next one."""
-        self.desk_do(lambda desk: desk.judge("accepted", self.words.text()) and desk.step(1))
-        self.words.clear()
+        desk, review = self.desk, self.desk.review if self.desk is not None else None
+        if desk is None or review is None:
+            return
+
+        def go_on() -> None:
+            self.words.clear()
+            if desk.review is review:
+                desk.step(1)
+
+        desk.judge("accepted", self.words.text(), go_on)
 
     def reject(self) -> None:
         """Reject the slide, for the reason that was typed."""
-        if self.desk is not None and self.desk.judge("rejected", self.words.text()):
-            self.words.clear()
+        self.desk_do(lambda desk: desk.judge("rejected", self.words.text(), self.words.clear))
 
     def note(self) -> None:
         """Put the words that were typed on the slide."""
-        if self.desk is not None and self.desk.note(self.words.text()):
-            self.words.clear()
+        self.desk_do(lambda desk: desk.note(self.words.text(), then=self.words.clear))
 
     # -- showing ------------------------------------------------------------------------------
 
@@ -237,31 +265,50 @@ class ReviewWidget(QWidget):
             return
         self.message.setText(desk.message)
         self.viewer.status = desk.message
+        if desk.busy and not self._patience.isActive():
+            self._patience.start(_PATIENCE_MS)
         for tool, made in self.tools.items():
             made.setChecked(desk.tool == tool)
         self.queue_button.setChecked(desk.queue is not None)
         review = desk.review
-        state = None if review is None else (review.name, len(review.history), review.can_redo)
-        if state == self._listed:
+        if review is not self._bound:
+            self._slide_changed(review)
+        state = None if review is None else (review, len(review.history), review.numbers())
+        if state == self._listed and review is not None:
             return
         self._listed = state
         place = None if review is None else (review.name, review.verdict)
         if place != self._place or review is None:
             self._place = place
-            self.worklist.show_items(desk.session.worklist(), review.name if review else None)
+            self.worklist.show_items(desk.items, review.name if review else None)
         if review is None:
             return
         numbers = review.numbers()
         if review.history and review.verdict == "open":
             self.worklist.show_edits(review.name, numbers.n_edits)
         self.numbers.show_numbers(numbers, review.marker)
-        self.pending.setText(numbers.pending)
-        self.pending.setVisible(bool(numbers.pending))
+        self.pending.setText(desk.waiting_words)
+        self.pending.setVisible(bool(desk.waiting_words))
         self.undo_button.setEnabled(review.can_undo)
         self.redo_button.setEnabled(review.can_redo)
         self.history.clear()
         for line in reversed(review.history):
             self.history.addItem(f"{line.n}. {line.text}" + ("" if line.active else "  (undone)"))
+
+    def _slide_changed(self, review: object) -> None:
+        first, self._bound = self._bound is None, review
+        self.strip.follow(None, (0, 0))
+        if self.desk is None or review is None:
+            return
+        for layer in self.desk.layers.values():
+            self._bind(layer)
+        self.viewer.layers.selection.active = self.desk.layers.get("slide0")
+        if first:
+            QTimer.singleShot(0, self._fit)  # once the docks have taken their place
+
+    def _say_wait(self) -> None:
+        if self.desk is not None and self.desk.busy:
+            self.message.setText("Opening …" if self.desk.opening else "Measuring …")
 
     def _camera_moved(self, event: object = None) -> None:
         del event
@@ -270,8 +317,8 @@ class ReviewWidget(QWidget):
 
     def _view_moved(self) -> None:
         if self.desk is not None:
-            self.desk.refresh_view()
-            self.thinned.setText(self.desk.thinned)
+            self.desk.easel.refresh()
+            self.thinned.setText(self.desk.easel.thinned)
 
     def _on_move(self, viewer: Any, event: Any) -> None:
         del viewer, event
@@ -368,7 +415,7 @@ class ReviewWidget(QWidget):
         self.undo_button = button("Undo", "Ctrl+Z", lambda: self.desk_do(lambda d: d.undo()))
         self.redo_button = button("Redo", "Ctrl+Shift+Z", lambda: self.desk_do(lambda d: d.redo()))
         hide = button("Show/hide H", "The slide alone, or with what was measured",
-                      lambda: self.desk_do(lambda d: d.show_measurements()))  # fmt: skip
+                      self.hide_or_show)  # fmt: skip
         for column, press in enumerate(
             (self.queue_button, hide, self.undo_button, self.redo_button)
         ):

@@ -2,27 +2,32 @@
 
 Everything the Review widget does happens here, without Qt: the widget forwards keys, clicks and
 drawn lines, and shows what the desk says. An edit goes to the journal first; the layers follow.
+
+Measuring, the journal and the slide's files are a worker's (`napari_histoquant.worker`): nothing
+that takes long holds up the viewer, and edits made meanwhile wait in line.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from napari.components import ViewerModel
-from napari.layers import Layer
 
-from histoquant import Compartments, HistoquantError
-from histoquant.review import Change, ReviewSession, SlideReview
+from histoquant import HistoquantError
+from histoquant.review import Change, Measured, ReviewSession, SlideReview, WorkItem
 from histoquant.review import edits as e
-from histoquant.slides import Slide
-from napari_histoquant import layers as look
+from napari_histoquant.backroom import Act, Backroom, Carried, Opened
+from napari_histoquant.easel import Easel
 from napari_histoquant.strip import Straightener
-from napari_histoquant.window import Box, Shown, choose
+from napari_histoquant.worker import Inline, Worker
 
 Floats = npt.NDArray[np.float64]
+Then = Callable[[], object]
 Place = Sequence[float] | Floats
 Tool = Literal["look", "positive", "negative", "not_a_nucleus", "automatic", "exclude", "include",
                "compartment", "redraw", "cut"]  # fmt: skip
@@ -49,8 +54,11 @@ REASONS = ("artefact", "fold", "out of focus", "torn or crushed", "pen or ink", 
            "hair follicle or gland", "not skin surface")  # fmt: skip
 
 _FOCUS_ZOOM = 6.0  # screen pixels per um, when the queue jumps to a nucleus
-_LEAST_LINE_PX = 1.6
-_NOTHING = np.empty((0, 2))
+
+
+def _at_once(steps: Iterator[None]) -> None:
+    for _ in steps:
+        pass
 
 
 class Desk:
@@ -62,11 +70,21 @@ class Desk:
         Where layers are shown.
     session
         The review.
+    worker
+        Measures and writes; by default at once, where it is asked for.
+    reader
+        Reads collagen VII along junction that was drawn anew, while edits go on.
+    spread
+        Takes the steps of what is long to show, with the viewer's own work between them.
 
     Attributes
     ----------
     review
-        The slide at hand; None before the first one.
+        The slide at hand; None before the first one, and while one is being opened.
+    items
+        The worklist.
+    last
+        What was done last; None when it was refused.
     message
         What was done or refused last, in words.
     reason
@@ -77,10 +95,19 @@ class Desk:
         Called with no argument after everything that changes what is to be seen.
     """
 
-    def __init__(self, viewer: ViewerModel, session: ReviewSession) -> None:
+    def __init__(
+        self,
+        viewer: ViewerModel,
+        session: ReviewSession,
+        worker: Worker | None = None,
+        reader: Worker | None = None,
+        spread: Callable[[Iterator[None]], None] = _at_once,
+    ) -> None:
         self.viewer, self.session = viewer, session
         self.review: SlideReview | None = None
+        self.items: list[WorkItem] = []
         self.straightener: Straightener | None = None
+        self.last: Change | None = None
         self.message = ""
         self.reason: str = REASONS[0]
         self.compartment = "epidermis"
@@ -88,123 +115,142 @@ class Desk:
         self.queue: list[int] | None = None
         self.at = 0
         self.listeners: list[Callable[[], None]] = []
-        self._slide: Slide | None = None
-        self._layers: dict[str, Layer] = {}
-        self._outlined: Compartments | None = None
-        self._shown: Shown | None = None
-        self._points = _NOTHING
+        self._worker, self._reader = worker or Inline(), reader or Inline()
+        self.easel = Easel(viewer)
+        self._backroom = Backroom(session)
+        self._spread = spread
+        self._wanted = ""  # name of the slide that is shown or being opened
+        self._found: Opened | None = None  # what is shown, or being put up
+        self._closed = False
         viewer.mouse_drag_callbacks.append(self._on_drag)
 
     # -- slides -------------------------------------------------------------------------------
 
-    def open(self, name: str) -> bool:
-        """Open a slide of the worklist; False when that is impossible, and `message` says why."""
-        self.leave()
-        try:
-            self.review = self.session.slide(name)
-        except HistoquantError as error:
-            return self._say(self.session.hide(str(error)), False)
-        problems = list(self.review.problems)
-        try:
-            self._slide = self.review.open_slide()
-        except HistoquantError as error:
-            problems.append(f"the slide itself cannot be shown: {error}")
-        self._build()
-        self.viewer.title = f"Review: {self.review.name}"
-        self.viewer.reset_view()
-        self.refresh_view()
-        self._say("; ".join(problems) or f"{self.review.name} is open")
-        return True
+    def start(self) -> None:
+        """Read the worklist, and open the first slide that is not judged yet."""
+        self._worker.submit(self.session.worklist, self._listed, self._refused)
 
-    def step(self, direction: int) -> bool:
+    @property
+    def busy(self) -> bool:
+        """Whether an edit, or the opening of a slide, is on its way."""
+        return self._worker.busy or self.opening
+
+    @property
+    def reading(self) -> bool:
+        """Whether collagen VII is being read along a new line."""
+        return self._reader.busy
+
+    @property
+    def layers(self) -> dict[str, Any]:
+        """Layers of the slide at hand."""
+        return dict(self.easel.layers)
+
+    @property
+    def waiting_words(self) -> str:
+        """Why figures are missing for the time being; empty when they are not."""
+        pending = "" if self.review is None else self.review.numbers().pending
+        return "Reading collagen VII along the new line …" if pending and self.reading else pending
+
+    @property
+    def opening(self) -> bool:
+        """Whether a slide is being opened."""
+        return bool(self._wanted) and self.review is None
+
+    def open(self, name: str) -> None:
+        """Open a slide of the worklist; where that is impossible, `message` says why."""
+        self.leave()
+        self._wanted = name
+        self._say(f"Opening {name} …")
+        work = partial(self._backroom.open, name, lambda: self._wanted == name)
+        self._worker.submit(work, self._opened, self._not_opened)
+
+    def step(self, direction: int) -> None:
         """Go to the next (1) or previous (-1) slide of the worklist."""
-        items = [item.name for item in self.session.worklist() if item.status != "failed"]
-        here = items.index(self.review.name) if self.review and self.review.name in items else -1
+        names = [item.name for item in self.items if item.status != "failed"]
+        here = names.index(self._wanted) if self._wanted in names else -1
         there = here + direction
-        if not 0 <= there < len(items):
-            return self._say(
-                "This is the last slide" if direction > 0 else "This is the first", False
-            )
-        return self.open(items[there])
+        if 0 <= there < len(names):
+            self.open(names[there])
+        else:
+            self._say("This is the last slide" if direction > 0 else "This is the first")
 
     def leave(self) -> None:
-        """Close the slide at hand. Every edit is on the disk already."""
-        for layer in list(self._layers.values()):
-            if layer in self.viewer.layers:
-                self.viewer.layers.remove(layer)
-        self._layers, self._shown, self.queue, self._outlined = {}, None, None, None
-        self.straightener = None
+        """Close the slide at hand. Edits that were made are finished, and on the disk."""
+        self.easel.clear()
+        self.straightener = self.review = self.queue = self._found = None
+        self._wanted = ""
         self.choose_tool("look")
-        if self.review is not None:
-            self.review.close()
-            self.review = None
-        if self._slide is not None:
-            self._slide.close()
-            self._slide = None
+        self._worker.submit(self._backroom.release, lambda _: None, self._refused)
 
     def close(self) -> None:
-        """Leave the slide and the viewer."""
+        """Leave the slide and the viewer; edits that are on their way are finished."""
+        if self._closed:
+            return
+        self._closed = True
+        self.listeners.clear()
         self.leave()
+        self.easel.take_down()
+        self._worker.stop()
+        self._reader.stop()
         if self._on_drag in self.viewer.mouse_drag_callbacks:
             self.viewer.mouse_drag_callbacks.remove(self._on_drag)
         self.session.close()
-        self.listeners.clear()
 
     # -- edits --------------------------------------------------------------------------------
 
-    def apply(self, edit: e.Edit) -> Change | None:
-        """Make an edit; None when it is refused, and `message` says why."""
-        return self._change(lambda review: review.apply(edit))
+    def apply(self, edit: e.Edit, then: Then | None = None) -> None:
+        """Make an edit; when it is refused, `message` says why.
 
-    def undo(self) -> Change | None:
+        Parameters
+        ----------
+        then
+            Called when the edit holds.
+        """
+        self._change(lambda review: review.carry_out(edit), then=then)
+
+    def undo(self) -> None:
         """Take the last edit back."""
-        return self._change(lambda review: review.undo(), "There is nothing to undo")
+        self._change(lambda review: review.carry_out_undo(), "There is nothing to undo")
 
-    def redo(self) -> Change | None:
+    def redo(self) -> None:
         """Do again what was undone."""
-        return self._change(lambda review: review.redo(), "There is nothing to redo")
+        self._change(lambda review: review.carry_out_redo(), "There is nothing to redo")
 
-    def set_class(self, value: str, point_um: Place | None = None) -> Change | None:
+    def set_class(self, value: str, point_um: Place | None = None) -> None:
         """Call a nucleus positive, negative, not a nucleus, or what the program called it.
 
         The nucleus of the queue, where it is on, else the one at `point_um`; the queue goes on.
         """
+        self.last = None
         if self.review is None or self.review.nuclei is None:
             self._say("There are no nuclei on this slide to judge")
-            return None
+            return
         row = self._row(point_um)
         if row is None:
             self._say("No nucleus under the cursor: point at one, or press A to add it")
-            return None
-        done = self.apply(self.review.set_class([row], value))  # type: ignore[arg-type]
-        if done is not None and self.queue is not None:
+            return
+        self.apply(self.review.set_class([row], value))  # type: ignore[arg-type]
+        if self.queue is not None:
             self.next_doubt()
-        return done
 
-    def click(self, point_um: Place) -> Change | None:
-        """Turn the nucleus at a point over: negative becomes positive, positive negative."""
-        row = None if self.review is None else self.review.nearest([float(v) for v in point_um])
-        if self.review is None or row is None or self.review.nuclei is None:
-            return None
-        positive = bool(self.review.nuclei["positive"].fillna(False).iloc[row])
-        return self.apply(self.review.set_class([row], "negative" if positive else "positive"))
-
-    def add_nucleus(self, point_um: Place, value: str = "positive") -> Change | None:
+    def add_nucleus(self, point_um: Place, value: str = "positive") -> None:
         """Add a nucleus that the program missed."""
         y, x = map(float, point_um)
-        return self.apply(e.AddNucleus((y, x), value))  # type: ignore[arg-type]
+        self.apply(e.AddNucleus((y, x), value))  # type: ignore[arg-type]
 
-    def draw(self, line_um: Floats) -> Change | None:
+    def draw(self, line_um: Floats) -> None:
         """What a drawn line does depends on the tool."""
+        self.last = None
         if self.review is None or len(line_um) < 2:
-            return None
+            return
         line = tuple((float(y), float(x)) for y, x in _thinned(np.asarray(line_um, np.float64)))
         tool = self.tool
         if tool not in ("redraw", "cut") and len(line) < 3:
             self._say("Too small: hold the mouse button and draw around it")
-            return None
+            return
         if tool in CLASSES:
-            return self._lasso(line, tool)
+            self._lasso(line, tool)
+            return
         makers: dict[str, Callable[[], e.Edit]] = {
             "redraw": lambda: e.RedrawJunction(line),
             "cut": lambda: e.DeleteJunction(line[0], line[-1], self.reason),
@@ -212,18 +258,17 @@ class Desk:
             "include": lambda: e.IncludeRegion(line, self.reason),
             "compartment": lambda: e.SetCompartment(line, self.compartment),
         }
-        return self._change(lambda review: review.apply(makers[tool]())) if tool in makers else None
+        if tool in makers:
+            self._make(makers[tool])
 
-    def judge(self, value: str, reason: str = "") -> Change | None:
+    def judge(self, value: str, reason: str = "", then: Then | None = None) -> None:
         """Accept or reject the slide, or leave it open again."""
-        return self._change(
-            lambda review: review.apply(e.SetVerdict(value, reason.strip()))  # type: ignore[arg-type]
-        )
+        self._make(lambda: e.SetVerdict(value, reason.strip()), then)  # type: ignore[arg-type]
 
-    def note(self, text: str, point_um: Place | None = None) -> Change | None:
+    def note(self, text: str, point_um: Place | None = None, then: Then | None = None) -> None:
         """Put words on the slide, or on a place of it."""
         at = None if point_um is None else (float(point_um[0]), float(point_um[1]))
-        return self._change(lambda review: review.apply(e.AddNote(text.strip(), at)))
+        self._make(lambda: e.AddNote(text.strip(), at), then)
 
     # -- tools and the queue ------------------------------------------------------------------
 
@@ -248,7 +293,7 @@ class Desk:
     def stop_queue(self) -> None:
         """Leave the queue."""
         self.queue = None
-        self._mark(None)
+        self.easel.mark(None)
         self._say("")
 
     def next_doubt(self, step: int = 1) -> bool:
@@ -264,53 +309,91 @@ class Desk:
         camera = self.viewer.scene.camera
         camera.zoom = max(camera.zoom, _FOCUS_ZOOM)
         camera.center = (0.0, float(point[0]), float(point[1]))
-        self.refresh_view()
-        self._mark(point)
-        return self._say(f"{self.at + 1} of {len(self.queue)} near the threshold: {self._words()}")
+        self.easel.refresh()
+        self.easel.mark(point)
+        return self._say(self._words())
 
-    # -- what is drawn ------------------------------------------------------------------------
+    # -- what comes back from it ----------------------------------------------------------------
 
-    def refresh_view(self, force: bool = False) -> None:
-        """Draw the nuclei in view, and lines wide enough to see; after every move of the view."""
-        self._widen()
-        layer = self._layers.get("nuclei")
-        if layer is None or self.review is None or self.review.nuclei is None:
+    def _listed(self, items: list[WorkItem]) -> None:
+        self.items = items
+        new = [item.name for item in items if item.status in ("new", "started")]
+        first = new or [item.name for item in items if item.status != "failed"]
+        if first:
+            self.open(first[0])
+
+    def _opened(self, found: Opened | None) -> None:
+        if found is not None and found.review.name == self._wanted and self.review is None:
+            self._found = found
+            self._spread(self._put_up(found))
+
+    def _put_up(self, found: Opened) -> Iterator[None]:
+        """Show a slide, step by step; another one may be asked for in between."""
+        for _ in self.easel.put_up(found.review, found.pictures, found.scene):
+            yield
+            if found is not self._found:
+                return
+        self.review, self.straightener = found.review, found.scene.straightener
+        self._bring_up_to_date()
+        self.viewer.title = f"Review: {self.review.name}"
+        problems = filter(None, [*self.review.problems, found.problem])
+        self._read_line()
+        self._say("; ".join(problems) or f"{self.review.name} is open")
+
+    def _not_opened(self, error: Exception) -> None:
+        self._wanted = ""
+        self._refused(error)
+
+    def _refused(self, error: Exception) -> None:
+        self.last = None
+        known = isinstance(error, HistoquantError | OSError)
+        text = str(error) if known else f"{type(error).__name__}: {error}"
+        self._say(self.session.hide(text))
+        if not known and not self.session.blind:  # a traceback may show what must be hidden
+            raise error
+
+    def _arrived(
+        self, review: SlideReview, nothing: str, then: Then | None, found: Carried | None
+    ) -> None:
+        if found is None:
+            self.last = None
+            if nothing and review is self.review:
+                self._say(nothing)
             return
-        view = self.view_box()
-        if not force and self._shown is not None and self._shown.covers(view):
+        review.take_over(found.change)
+        self.last = found.change
+        self._bring_up_to_date(review)
+        if review is self.review:
+            self._follow(found)
+            words = self._words() if self.queue is not None else found.change.text
+            self._read_line()
+            self._say(self.session.hide(words))
+        if then is not None:
+            then()
+
+    def _read_line(self) -> None:
+        """Read collagen VII of a junction drawn anew; edits go on meanwhile."""
+        review = self.review
+        waiting = None if review is None else review.waiting
+        if review is None or waiting is None or self.straightener is None or self._reader.busy:
             return
-        table = self.review.nuclei
-        first = table["positive"].fillna(False).to_numpy(bool)
-        if "added" in table:
-            first = first | table["added"].fillna(False).to_numpy(bool)
-        self._shown = choose(self._points, first, view)
-        self._put_nuclei(layer)
+        self._reader.submit(
+            lambda: review.profiles_of(waiting, lambda _: self._go_on(review)),
+            partial(self._take_line, review, waiting),
+            self._line_unread,
+        )
 
-    def view_box(self) -> Box:
-        """Top, left, bottom, right of what is on the screen, in um."""
-        camera = self.viewer.scene.camera
-        height, width = (n / max(camera.zoom, 1e-9) for n in self.viewer.canvas.size)
-        y, x = camera.center[-2:]
-        return y - height / 2, x - width / 2, y + height / 2, x + width / 2
+    def _go_on(self, review: SlideReview) -> None:
+        if review is not self.review:
+            raise HistoquantError("the slide was left")
 
-    @property
-    def thinned(self) -> str:
-        """That not all nuclei are drawn, in words; empty when all are."""
-        if self._shown is None or self._shown.complete:
-            return ""
-        return f"{len(self._shown.rows):,} of {len(self._points):,} nuclei drawn; zoom in for all"
+    def _take_line(self, review: SlideReview, of: Measured, profiles: Any) -> None:
+        if review is self.review:
+            self._change(lambda held: held.carry_out_line(of, profiles), then=None)
 
-    def show_measurements(self, shown: bool | None = None) -> None:
-        """Show or hide everything but the slide; turn it over when not told."""
-        own = [layer for key, layer in self._layers.items() if not key.startswith("slide")]
-        wanted = not any(layer.visible for layer in own) if shown is None else shown
-        for layer in own:
-            layer.visible = wanted
-
-    @property
-    def layers(self) -> dict[str, Layer]:
-        """Layers of the slide at hand: slide, compartments, regions, junction and nuclei."""
-        return dict(self._layers)
+    def _line_unread(self, error: Exception) -> None:
+        if self.review is not None and self.review.waiting is not None:
+            self._refused(error)
 
     # -- inner works --------------------------------------------------------------------------
 
@@ -320,41 +403,57 @@ class Desk:
             listener()
         return result
 
-    def _change(
-        self, act: Callable[[SlideReview], Change | None], nothing: str = ""
-    ) -> Change | None:
-        if self.review is None:
-            self._say("Open a slide first")
-            return None
+    def _make(self, maker: Callable[[], e.Edit], then: Then | None = None) -> None:
+        """Make an edit that may be refused before it is tried."""
         try:
-            change = act(self.review)
-        except (HistoquantError, OSError) as error:
-            self._say(self.session.hide(str(error)))
-            return None
-        if change is None:
-            self._say(nothing)
-            return None
-        self._follow(change)
-        self._say(self.session.hide(change.text))
-        return change
+            edit = maker()
+        except HistoquantError as error:
+            self._refused(error)
+            return
+        self.apply(edit, then)
 
-    def _follow(self, change: Change) -> None:
+    def _change(self, act: Act, nothing: str = "", then: Then | None = None) -> None:
+        self.last = None
+        review = self.review
+        if review is None:
+            self._say("Wait until the slide is open" if self.opening else "Open a slide first")
+            return
+        arrived = partial(self._arrived, review, nothing, then)
+        self._worker.submit(partial(self._backroom.carry_out, act), arrived, self._refused)
+        if self.busy:
+            self._say(self.message)
+
+    def _bring_up_to_date(self, review: SlideReview | None = None) -> None:
+        """Write into the worklist what a review says by now."""
+        review = review or self.review
+        if review is None or not review.history:
+            return
+        status = "started" if review.verdict == "open" else review.verdict
+        told = {"status": status, "n_edits": review.numbers().n_edits}
+        reason = self.session.hide(review.verdict_reason)
+        self.items = [
+            replace(item, **told, reason=reason) if item.name == review.name else item
+            for item in self.items
+        ]
+
+    def _follow(self, found: Carried) -> None:
         """Bring the layers up to date with an edit."""
-        assert self.review is not None
-        if change.reload_nuclei:
-            self._points = self.review.points_um
-        if change.geometry:
-            self._rebuild_geometry()
-        if "nuclei" in self._layers and (len(change.rows) or change.reload_nuclei):
-            self.refresh_view(force=True)
+        change = found.change
+        if found.scene is not None:
+            self.easel.draw(found.scene)
+            self.straightener = found.scene.straightener
+            if self.queue is not None and self.review is not None and self.review.nuclei is None:
+                self.stop_queue()  # its bins are others now
+        if len(change.rows) or change.reload_nuclei:
+            self.easel.draw_nuclei(others=change.reload_nuclei)
 
-    def _lasso(self, line: e.Line, value: str) -> Change | None:
+    def _lasso(self, line: e.Line, value: str) -> None:
         assert self.review is not None
         rows = self.review.inside(line)
-        if not len(rows):
+        if len(rows):
+            self.apply(self.review.set_class(rows, value))  # type: ignore[arg-type]
+        else:
             self._say("No nuclei lie inside")
-            return None
-        return self.apply(self.review.set_class(rows, value))  # type: ignore[arg-type]
 
     def _row(self, point_um: Place | None) -> int | None:
         assert self.review is not None
@@ -362,108 +461,12 @@ class Desk:
             return self.queue[self.at]
         return None if point_um is None else self.review.nearest([float(v) for v in point_um])
 
-    def _build(self) -> None:
-        assert self.review is not None
-        review = self.review
-        self._points = review.points_um
-        if self._slide is not None:
-            for number, data in enumerate(
-                look.slide_layers(self._slide, keep_path=not self.session.blind)
-            ):
-                self._add(f"slide{number}", data)
-        self._add("compartments", self._outlines())
-        self._add("regions", self._regions())
-        self._add("junction", look.junction_layer(review.junction))
-        if look.has_profile(review.bins):
-            self._add("bins", look.bins_layer(review.bins, review.mpp))
-        if review.nuclei is not None:
-            self._add("nuclei", look.nuclei_layer(review.nuclei.iloc[:0]))
-        self._add("focus", (_NOTHING, _FOCUS, "points"))
-        self._add("drawing", look.line_layer(_NOTHING, look.VERMILION, "Drawing"))
-        self._straighten()
-
-    def _add(self, key: str, data: look.LayerData) -> None:
-        layer = Layer.create(*data)
-        self._layers[key] = layer
-        self.viewer.add_layer(layer)
-        layer.editable = False  # what is changed by hand here would be in no journal
-
-    def _straighten(self) -> None:
-        assert self.review is not None
-        self.straightener = (
-            Straightener(self._slide, self.review.junction)
-            if self._slide is not None and self.review.junction.stretches
-            else None
-        )
-
-    def _rebuild_geometry(self) -> None:
-        """Draw compartments, regions, junction and bins as they stand now."""
-        assert self.review is not None
-        review = self.review
-        if review.compartments is not self._outlined:
-            _replace_vectors(self._layers["compartments"], self._outlines())
-        _replace_vectors(self._layers["junction"], look.junction_layer(review.junction))
-        if "bins" in self._layers and look.has_profile(review.bins):
-            _replace_vectors(self._layers["bins"], look.bins_layer(review.bins, review.mpp))
-        _replace_vectors(self._layers["regions"], self._regions())
-        self._straighten()
-        self._widen()
-
-    def _outlines(self) -> look.LayerData:
-        assert self.review is not None
-        self._outlined = self.review.compartments
-        return look.outline_layer(self._outlined.labels, self._outlined.mpp)
-
-    def _regions(self) -> look.LayerData:
-        assert self.review is not None
-        drawn = self.review.regions
-        colours = [look.GREY if isinstance(r, e.ExcludeRegion) else look.GREEN for r in drawn]
-        polygons = [np.asarray(r.polygon_um, np.float64) for r in drawn]
-        return look.region_layer(polygons, colours)
-
-    def _put_nuclei(self, layer: Any) -> None:
-        assert self.review is not None
-        assert self.review.nuclei is not None
-        assert self._shown is not None
-        rows = self._shown.rows
-        table = self.review.nuclei.iloc[rows]
-        with layer.events.blocker_all(), layer._border.events.blocker_all():
-            layer.data = self._points[rows]
-            layer.features = look.nuclei_features(table)
-            if len(rows):
-                layer.border_color = look.nuclei_colours(table)
-            layer.size = look.NUCLEUS_UM
-            layer.border_width = look.RING
-            layer.face_color = "transparent"
-        layer.editable = False  # napari makes it editable again with new data
-        layer.refresh()
-
-    def _widen(self) -> None:
-        """Lines have a width in um; zoomed out they still are a line on the screen."""
-        least = _LEAST_LINE_PX / max(self.viewer.scene.camera.zoom, 1e-9)
-        thin = look.THIN_UM if "bins" in self._layers else look.JUNCTION_UM
-        for key, width in (
-            ("compartments", look.THIN_UM),
-            ("junction", thin),
-            ("bins", look.BIN_UM),
-        ):
-            layer: Any = self._layers.get(key)
-            wanted = max(width, least * (2 if key == "bins" else 1))
-            if layer is not None and not 0.8 < layer.edge_width / wanted < 1.25:
-                layer.edge_width = wanted
-
-    def _mark(self, point: Floats | None) -> None:
-        layer: Any = self._layers.get("focus")
-        if layer is not None:
-            layer.data = _NOTHING if point is None else np.asarray(point, np.float64)[None]
-            layer.editable = False
-
     def _doubtful_point(self) -> Floats:
         assert self.review is not None
         assert self.queue is not None
         row = self.queue[self.at]
         if self.review.nuclei is not None:
-            centre: Floats = self._points[row]
+            centre: Floats = self.easel.points_um[row]
             return centre
         place = self.review.bins[["y_px", "x_px"]].iloc[row].to_numpy(np.float64)
         at: Floats = place * self.review.mpp
@@ -478,7 +481,10 @@ class Desk:
             if self.review.nuclei is not None
             else (self.review.bins, "peak_od")
         )
-        return f"OD {table[name].iloc[row]:.3f}, threshold {threshold:.3f}"
+        return (
+            f"{self.at + 1} of {len(self.queue)} near the threshold: "
+            f"OD {table[name].iloc[row]:.3f}, threshold {threshold:.3f}"
+        )
 
     def _on_drag(self, viewer: Any, event: Any) -> Any:
         """A drag with a tool draws; without one it moves the view, and a click does nothing."""
@@ -489,36 +495,14 @@ class Desk:
         yield
         while event.type == "mouse_move":
             drawn.append(np.asarray(event.position[-2:], np.float64))
-            self._preview(drawn)
+            self.easel.preview(drawn)
             yield
-        self._preview([])
+        self.easel.preview([])
         if len(drawn) > 1:
             self.draw(np.array(drawn))
         elif self.tool in ("positive", "negative", "not_a_nucleus", "automatic"):
             self.set_class(self.tool, drawn[0])
         event.handled = True
-
-    def _preview(self, drawn: Sequence[Floats]) -> None:
-        layer: Any = self._layers.get("drawing")
-        if layer is None:
-            return
-        layer.edge_width = 2.5 / max(self.viewer.scene.camera.zoom, 1e-9)
-        line = np.array(drawn) if len(drawn) > 1 else _NOTHING
-        _replace_vectors(layer, look.line_layer(line, look.VERMILION, "Drawing"))
-
-
-_FOCUS = {
-    "units": ("um", "um"), "axis_labels": ("y", "x"), "name": "Here", "size": 16.0,
-    "face_color": "transparent", "border_color": "#f000ff", "border_width": 0.1, "ndim": 2,
-    "symbol": "disc",
-}  # fmt: skip
-
-
-def _replace_vectors(layer: Any, data: look.LayerData) -> None:
-    vectors, meta, _ = data
-    layer.data = vectors
-    if len(vectors):
-        layer.edge_color = meta["edge_color"]
 
 
 def _thinned(line: Floats, least_um: float = 1.0) -> Floats:
