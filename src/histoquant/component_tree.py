@@ -51,13 +51,12 @@ class ShapeRules(NamedTuple):
 
 # A component is a row of integers: sums over its pixels, of them the summed area and the summed
 # area * score of the best choice of nodes in it; its box; the brightest pixel beside it that is not
-# eligible; its first and last pixel (they are linked from one to the next); its level; and whether
-# it is too large for a nucleus, when the rest is not kept up.
+# eligible; its first and last pixel (they are linked from one to the next); and its level.
 _AREA, _SY, _SX, _SYY, _SXX, _SXY, _EDGES, _STEPS, _GREY, _BLIND, _BEST_AREA, _BEST = range(12)
-_TOP, _LEFT, _BOTTOM, _RIGHT, _BESIDE, _FIRST, _LAST, _LEVEL, _DEAD = range(12, 21)
-_N_SUMS, _N_COLUMNS = 12, 21
+_TOP, _LEFT, _BOTTOM, _RIGHT, _BESIDE, _FIRST, _LAST, _LEVEL = range(12, 20)
+_N_COLUMNS = 20
 _Stack = NDArray[np.int64]
-"""(n, 21): components being grown, each inside the one before it, the brightest last."""
+"""(n, 20): components being grown, each inside the one before it, the brightest last."""
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -100,9 +99,11 @@ def _power(base: float, exponent: int) -> float:
     return product
 
 
-# What is known of a pixel while the image is flooded.
-_OPEN, _WAITING, _DONE, _LOW, _WALL = range(5)
+# What is known of a pixel while the image is flooded, above its grey level in one number: a step
+# to a neighbour then reads the memory once.
+_OPEN, _WAITING, _DONE, _LOW, _WALL = range(0, 5 * 256, 256)
 _SCORE_STEPS = 2**20  # scores are compared as integers, so that no order of adding shows
+_Cells = NDArray[np.uint16]
 
 
 @register_jitable
@@ -127,7 +128,7 @@ def best_components(
     rules
         What counts as a nucleus.
     beside_blocked
-        Look only at eligible regions that touch a blocked pixel.
+        Take only components that border on a blocked pixel.
 
     Returns
     -------
@@ -139,16 +140,20 @@ def best_components(
     The image is flooded from its bright tops downwards, a pixel at a time, as in Nister and
     Stewenius 2008 (ECCV, doi 10.1007/978-3-540-88688-4_14): only the components that are
     growing have attributes, at most one for each level.
+
+    A component that has grown too large for a nucleus, or over pixels that are not eligible, is
+    given up, and so is all below it: no darker level makes it smaller. Its pixels then stand like
+    pixels that are not eligible, and what flows into them from above is given up in turn. Most
+    of the pixels between nuclei are looked at no further than that.
     """
     # Compiled callers and Python both come here: memory that NumPy gives in huge pages is fresh
     # in a third of the time.
     height, width = grey.shape
-    level = np.zeros((height + 2, width + 2), np.uint8)
-    state = np.full((height + 2, width + 2), _WALL, np.uint8)
+    cells = np.full((height + 2, width + 2), np.uint16(_WALL), np.uint16)
     heap = np.empty(grey.size, np.int32)
-    follows = np.empty(level.size, np.int32)
+    follows = np.empty(cells.size, np.int32)
     labels = np.zeros((height, width), np.int32)
-    _label_best(grey, eligible, blocked, rules, beside_blocked, level, state, heap, follows, labels)
+    _label_best(grey, eligible, blocked, rules, beside_blocked, cells, heap, follows, labels)
     return labels
 
 
@@ -159,25 +164,27 @@ def _label_best(
     blocked: NDArray[np.bool_],
     rules: ShapeRules,
     beside_blocked: bool,
-    levels: NDArray[np.uint8],
-    states: NDArray[np.uint8],
+    cells: _Cells,
     heap: IntArray,
     follows: IntArray,
     labels: IntArray,
 ) -> None:
     """Flood the image and write `labels`; the arrays before are room to work in."""
     row = grey.shape[1] + 2
-    heap_at = _lay_out(grey, eligible, blocked, levels, states)
-    level, state = levels.ravel(), states.ravel()
+    heap_at = _lay_out(grey, eligible, blocked, cells)
+    cell = cells.ravel()
     chosen = np.empty((heap_at[256] + 1, 2), np.int64)  # first pixel and pixels of what was chosen
     chosen[0] = 0  # how many
     stack = np.empty((258, _N_COLUMNS), np.int64)
     waiting = heap_at[:256].copy()  # end of each level's part of the heap
-    for start in range(row, level.size - row):
-        if state[start] != _OPEN:
+    for start in range(row, cell.size - row):
+        if cell[start] >= _WAITING or (beside_blocked and not _touches_wall(cell, start, row)):
             continue
-        if not beside_blocked or _touches_wall(state, start, row):
-            _flood(start, row, level, state, heap, heap_at, waiting, follows, chosen, stack, rules)
+        if _is_drained(cell, start, row):
+            cell[start] += np.uint16(_LOW)
+            continue
+        _flood(start, row, cell, heap, heap_at, waiting, follows, chosen, stack, rules,
+               beside_blocked)  # fmt: skip
     _draw_chosen(labels, chosen[1 : chosen[0, 0] + 1], follows)
 
 
@@ -201,38 +208,45 @@ def _lay_out(
     grey: NDArray[np.uint8],
     eligible: NDArray[np.bool_],
     blocked: NDArray[np.bool_],
-    level: NDArray[np.uint8],
-    state: NDArray[np.uint8],
+    cells: _Cells,
 ) -> NDArray[np.int64]:
-    """Set levels and states inside a wall of one pixel; give each level's place in the heap."""
+    """Set the cells inside a wall of one pixel; give each level's place in the heap."""
     height, width = grey.shape
     heap_at = np.zeros(257, np.int64)
     for y in range(height):
         for x in range(width):
-            value = grey[y, x]
-            level[y + 1, x + 1] = value
             if blocked[y, x]:
                 continue
+            value = np.uint16(grey[y, x])
             if eligible[y, x]:
-                state[y + 1, x + 1] = _OPEN
+                cells[y + 1, x + 1] = value
                 heap_at[value + 1] += 1
             else:
-                state[y + 1, x + 1] = _LOW
+                cells[y + 1, x + 1] = value + np.uint16(_LOW)
     return np.cumsum(heap_at)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _touches_wall(state: NDArray[np.uint8], pixel: int, row: int) -> bool:
-    across = state[pixel - 1] == _WALL or state[pixel + 1] == _WALL
-    return bool(across or state[pixel - row] == _WALL or state[pixel + row] == _WALL)
+def _touches_wall(cell: _Cells, pixel: int, row: int) -> bool:
+    across = cell[pixel - 1] >= _WALL or cell[pixel + 1] >= _WALL
+    return bool(across or cell[pixel - row] >= _WALL or cell[pixel + row] >= _WALL)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _is_drained(cell: _Cells, pixel: int, row: int) -> bool:
+    """Whether a neighbour as bright or brighter cannot belong to a nucleus at this level."""
+    least = np.int64(cell[pixel]) + _LOW
+    for other in (pixel - row, pixel - 1, pixel + 1, pixel + row):
+        if least <= np.int64(cell[other]) < _WALL:
+            return True
+    return False
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _flood(
     start: int,
     row: int,
-    level: NDArray[np.uint8],
-    state: NDArray[np.uint8],
+    cell: _Cells,
     heap: IntArray,
     heap_at: NDArray[np.int64],
     waiting: NDArray[np.int64],
@@ -240,143 +254,154 @@ def _flood(
     chosen: NDArray[np.int64],
     stack: _Stack,
     rules: ShapeRules,
+    beside_blocked: bool,
 ) -> None:
-    """Grow the components of everything that is connected to the pixel `start`."""
-    pixel, here = start, int(level[start])
-    state[pixel] = _WAITING
-    top = 0
-    _begin(stack, top, here)
+    """Grow the components of what is connected to the pixel `start`, until they are no nuclei.
+
+    The brightest component is kept in variables, which takes half the time of a row of `stack`.
+    """
+    per_row = 1.0 / row
+    pixel, here = start, np.int64(cell[start])
+    lowest = level = here
+    cell[pixel] += np.uint16(_WAITING)
+    top = area = sy = sx = syy = sxx = sxy = edges = steps = grey = blind = best_area = best = 0
+    upper = left = 2**31
+    lower = right = beside = first = last = -1
     while True:
-        brighter = -1
-        for other in (pixel - row, pixel - 1, pixel + 1, pixel + row):
-            if state[other] != _OPEN:
+        brighter, more, falls, walls, low = -1, 0, 0, 0, beside
+        for k in range(4):
+            other = pixel + (-row if k == 0 else -1 if k == 1 else 1 if k == 2 else row)
+            known = np.int64(cell[other])
+            if known < _WAITING:
+                cell[other] = np.uint16(known + _WAITING)
+                if known > here:
+                    brighter = other
+                    break
+                heap[waiting[known]] = other
+                waiting[known] += 1
+                lowest = min(lowest, known)
+                more += 1
+                falls += here - known
                 continue
-            state[other] = _WAITING
-            there = int(level[other])
-            if there > here:
-                brighter = other
-                break
-            heap[waiting[there]] = other
-            waiting[there] += 1
+            # Spelled as sums: a branch for each state would be guessed wrong half of the time.
+            there, state = known & 255, known >> 8
+            wall = state >> 2
+            walls += wall
+            falls += (here - there) * (1 - wall)
+            # Beside a pixel of the component there is no edge any longer.
+            more += 1 - 2 * (state == _DONE >> 8)
+            low = max(low, there if state == _LOW >> 8 else -1)
         if brighter >= 0:  # it goes first; this pixel waits
             heap[waiting[here]] = pixel
             waiting[here] += 1
-            pixel, here = brighter, int(level[brighter])
+            _put(stack, top, (area, sy, sx, syy, sxx, sxy, edges, steps, grey, blind, best_area,
+                 best, upper, left, lower, right, beside, first, last, level))  # fmt: skip
+            pixel, here = brighter, np.int64(cell[brighter]) - _WAITING
+            level = here
             top += 1
-            _begin(stack, top, here)
+            area = sy = sx = syy = sxx = sxy = edges = steps = grey = blind = best_area = best = 0
+            upper = left = 2**31
+            lower = right = beside = first = last = -1
             continue
-        state[pixel] = _DONE
-        if not stack[top, _DEAD]:
-            _add_pixel(stack, top, pixel, row, level, state, follows, rules)
-        while here >= 0 and waiting[here] == heap_at[here]:
-            here -= 1
-        while stack[top, _LEVEL] > here:  # nothing of that level is left: its node is whole
-            _settle(stack, top, chosen, rules)
-            if top == 0 or stack[top - 1, _LEVEL] < here:
-                stack[top, _LEVEL] = here
-            else:
+        cell[pixel] = np.uint16(here + _DONE)
+        edges, steps, blind, beside = edges + more, steps + falls, blind + walls, low
+        if area:
+            follows[last] = pixel
+        else:
+            first = pixel
+        last = pixel
+        y = int((pixel + 0.5) * per_row)
+        x = pixel - y * row
+        area, sy, sx, grey = area + 1, sy + y, sx + x, grey + here
+        syy, sxx, sxy = syy + y * y, sxx + x * x, sxy + y * x
+        upper, lower, left, right = min(upper, y), max(lower, y), min(left, x), max(right, x)
+        dead = beside >= here or _is_too_large(area, lower - upper, right - left, rules)
+        if not dead:
+            while here >= lowest and waiting[here] == heap_at[here]:
+                here -= 1
+            here = here if here >= lowest else -1
+            while level > here:  # nothing of that level is left: its node is whole
+                if area >= rules.min_area and (blind or not beside_blocked):
+                    _put(stack, top, (area, sy, sx, syy, sxx, sxy, edges, steps, grey, blind,
+                         best_area, best, upper, left, lower, right, beside, first, last,
+                         level))  # fmt: skip
+                    _settle(stack, top, chosen, rules)
+                    best_area, best = stack[top, _BEST_AREA], stack[top, _BEST]
+                if top == 0 or stack[top - 1, _LEVEL] < here:
+                    level = here
+                    continue
                 top -= 1
-                _merge(stack, top, follows, rules)
-        if here < 0:
+                below = stack[top]
+                if below[_AREA]:
+                    follows[below[_LAST]] = first
+                    first = below[_FIRST]
+                area, sy, sx = area + below[_AREA], sy + below[_SY], sx + below[_SX]
+                syy, sxx, sxy = syy + below[_SYY], sxx + below[_SXX], sxy + below[_SXY]
+                edges, steps = edges + below[_EDGES], steps + below[_STEPS]
+                grey, blind = grey + below[_GREY], blind + below[_BLIND]
+                best_area, best = best_area + below[_BEST_AREA], best + below[_BEST]
+                upper, left = min(upper, below[_TOP]), min(left, below[_LEFT])
+                lower, right = max(lower, below[_BOTTOM]), max(right, below[_RIGHT])
+                beside, level = max(beside, below[_BESIDE]), below[_LEVEL]
+                dead = beside >= level or _is_too_large(area, lower - upper, right - left, rules)
+                if dead:
+                    break
+            if here < 0:
+                return
+        if dead:
+            _give_up(cell, heap, heap_at, waiting, here, lowest, stack, top, follows, first, area)
             return
         waiting[here] -= 1
-        pixel = int(heap[waiting[here]])
+        pixel = np.int64(heap[waiting[here]])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _begin(stack: _Stack, top: int, level: int) -> None:
-    stack[top, _LEVEL] = level
-    for i in range(_N_SUMS):
-        stack[top, i] = 0
-    stack[top, _TOP] = stack[top, _LEFT] = 2**31
-    stack[top, _BOTTOM] = stack[top, _RIGHT] = stack[top, _BESIDE] = -1
-    stack[top, _DEAD] = 0
+def _put(stack: _Stack, k: int, values: tuple[int, ...]) -> None:
+    for i in range(_N_COLUMNS):
+        stack[k, i] = values[i]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _add_pixel(
+def _give_up(
+    cell: _Cells,
+    heap: IntArray,
+    heap_at: NDArray[np.int64],
+    waiting: NDArray[np.int64],
+    here: int,
+    lowest: int,
     stack: _Stack,
     top: int,
-    pixel: int,
-    row: int,
-    level: NDArray[np.uint8],
-    state: NDArray[np.uint8],
     follows: IntArray,
-    rules: ShapeRules,
+    first: int,
+    area: int,
 ) -> None:
-    y = pixel // row
-    x = pixel - y * row
-    here = int(level[pixel])
-    edges = steps = blind = 0
-    for other in (pixel - row, pixel - 1, pixel + 1, pixel + row):
-        known = state[other]
-        # Beside a pixel of the component there is no edge any longer.
-        edges += -1 if known == _DONE else 1
-        if known == _WALL:
-            blind += 1
-            continue
-        there = int(level[other])
-        steps += here - there
-        if known == _LOW:
-            stack[top, _BESIDE] = max(stack[top, _BESIDE], there)
-    stack[top, _EDGES] += edges
-    stack[top, _STEPS] += steps
-    stack[top, _BLIND] += blind
-    if stack[top, _AREA]:
-        follows[stack[top, _LAST]] = pixel
-    else:
-        stack[top, _FIRST] = pixel
-    stack[top, _LAST] = pixel
-    stack[top, _AREA] += 1
-    stack[top, _SY] += y
-    stack[top, _SX] += x
-    stack[top, _SYY] += y * y
-    stack[top, _SXX] += x * x
-    stack[top, _SXY] += y * x
-    stack[top, _GREY] += here
-    stack[top, _TOP] = min(stack[top, _TOP], y)
-    stack[top, _LEFT] = min(stack[top, _LEFT], x)
-    stack[top, _BOTTOM] = max(stack[top, _BOTTOM], y)
-    stack[top, _RIGHT] = max(stack[top, _RIGHT], x)
-    stack[top, _DEAD] = _is_too_large(stack, top, rules)
+    """Have all that the flood has reached stand like pixels that are not eligible.
+
+    What waits is darker than a pixel beside it that was given up, so it cannot do better.
+    """
+    for k in range(top, -1, -1):
+        pixel = np.int64(first)
+        for _ in range(area):
+            cell[pixel] += np.uint16(_LOW - _DONE)
+            pixel = np.int64(follows[pixel])
+        if k:
+            first, area = stack[k - 1, _FIRST], stack[k - 1, _AREA]
+    for level in range(lowest, here + 1):
+        for at in range(heap_at[level], waiting[level]):
+            cell[heap[at]] += np.uint16(_LOW - _WAITING)
+        waiting[level] = heap_at[level]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _is_too_large(stack: _Stack, k: int, rules: ShapeRules) -> bool:
-    return bool(
-        stack[k, _AREA] > rules.max_area
-        or stack[k, _BOTTOM] - stack[k, _TOP] >= rules.max_extent
-        or stack[k, _RIGHT] - stack[k, _LEFT] >= rules.max_extent
-    )
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _merge(stack: _Stack, top: int, follows: IntArray, rules: ShapeRules) -> None:
-    """Add the component above `top` to it."""
-    if stack[top + 1, _DEAD]:
-        stack[top, _DEAD] = 1
-    if stack[top, _DEAD]:
-        return
-    if stack[top, _AREA]:
-        follows[stack[top, _LAST]] = stack[top + 1, _FIRST]
-    else:
-        stack[top, _FIRST] = stack[top + 1, _FIRST]
-    stack[top, _LAST] = stack[top + 1, _LAST]
-    for i in range(_N_SUMS):
-        stack[top, i] += stack[top + 1, i]
-    stack[top, _TOP] = min(stack[top, _TOP], stack[top + 1, _TOP])
-    stack[top, _LEFT] = min(stack[top, _LEFT], stack[top + 1, _LEFT])
-    stack[top, _BOTTOM] = max(stack[top, _BOTTOM], stack[top + 1, _BOTTOM])
-    stack[top, _RIGHT] = max(stack[top, _RIGHT], stack[top + 1, _RIGHT])
-    stack[top, _BESIDE] = max(stack[top, _BESIDE], stack[top + 1, _BESIDE])
-    stack[top, _DEAD] = _is_too_large(stack, top, rules)
+def _is_too_large(area: int, height: int, width: int, rules: ShapeRules) -> bool:
+    """Whether a component of this area, and so many rows and columns after its first, is."""
+    long = height >= rules.max_extent or width >= rules.max_extent
+    return bool(area > rules.max_area or long)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _settle(stack: _Stack, top: int, chosen: NDArray[np.int64], rules: ShapeRules) -> None:
     """Decide between a whole node and the best nodes inside it."""
-    if stack[top, _DEAD] or stack[top, _BESIDE] >= stack[top, _LEVEL]:
-        return  # too large, or only a part of what is connected at this level
     score = node_score(stack, top, rules)
     if score < rules.min_score or score == 0.0:
         return
