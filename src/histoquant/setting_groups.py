@@ -325,6 +325,12 @@ class Collagen7Settings(Group):
         "background lies outside this band.",
     )
     bin_um: float = Field(10.0, gt=0, description="Length of one bin along the junction (um).")
+    vectors: Literal["line", "stains"] = Field(
+        "line",
+        description="Stain vectors that the line is measured with: line (taken from the slide's "
+        "own line where it holds enough of one, else the preset's; vectors that [stains] sets or "
+        "estimates go before it) or stains (always those of [stains], such as QuPath's preset).",
+    )
     threshold_od: float = Field(
         0.1,
         gt=0,
@@ -344,8 +350,9 @@ class Collagen7Settings(Group):
         1.0,
         ge=0,
         description="Full width at half maximum (um) that scanner and pixel give to an infinitely "
-        "thin line; taken off the measured width in squares for the corrected one. Measure it on "
-        "your scanner: some 1 um at 20x and 0.5 um/px.",
+        "thin line: taken off the measured width in squares for the corrected one, and what "
+        "averaging light over it takes from the integrated OD is given back. Measure it on your "
+        "scanner: some 1 um at 20x and 0.5 um/px; 0 corrects nothing.",
     )
     oblique_um: float = Field(
         6.0,

@@ -8,6 +8,7 @@ from dataclasses import replace
 from histoquant.errors import ResultError
 from histoquant.results import SlideResult
 from histoquant.review.measuring import EditedSlide, Measured
+from histoquant.settings import StainSettings
 from histoquant.slides import Slide, open_slide
 from histoquant.slides.fingerprint import size_and_time
 
@@ -59,8 +60,9 @@ def measure_line_anew(
 ) -> SlideResult:
     """Collagen VII along a junction that was drawn anew, by the pipeline that measured the slide.
 
-    Exclusions by regions, and their reasons, are those of `measured`. Fluorescence keeps the
-    threshold that the slide was measured by, so that drawing a line changes no limit.
+    Exclusions by regions, and their reasons, are those of `measured`. The stain vectors that were
+    taken from the slide's line hold for the new one, too, and fluorescence keeps the threshold
+    that the slide was measured by, so that drawing a line changes no measure.
     """
     from histoquant.pipeline import quantify
 
@@ -70,7 +72,7 @@ def measure_line_anew(
     anew = quantify(
         slide,
         "col7",
-        settings.model_copy(update={"fluorescence": fluorescence}),
+        settings.model_copy(update={"fluorescence": fluorescence, "stains": _same_stains(edited)}),
         slide_id=result.slide_id,
         anatomy=(geometry.compartments, geometry.junction),
     )
@@ -84,6 +86,16 @@ def measure_line_anew(
         line_picture=anew.line_picture,
         provenance={**result.provenance, "straightened": anew.provenance.get("straightened", {})},
     )
+
+
+def _same_stains(edited: EditedSlide) -> StainSettings:
+    """Settings of the stains with the vectors that the slide's line was measured with."""
+    stains = edited.settings.stains
+    colour = edited.automatic.provenance.get("line_colour")
+    if not isinstance(colour, Mapping) or colour["refused"]:
+        return stains
+    own = {"hematoxylin": tuple(colour["hematoxylin"]), "second": tuple(colour["marker"])}
+    return stains.model_copy(update=own)
 
 
 def redraw_overlay(slide: Slide, result: SlideResult) -> SlideResult:
