@@ -23,6 +23,7 @@ import numpy.typing as npt
 from histoquant.anatomy import find_compartments
 from histoquant.blocks import plan_blocks
 from histoquant.collagen7 import NO_DAB, measure_collagen7, missing_collagen7
+from histoquant.confidence import with_confidence
 from histoquant.damage import Damage
 from histoquant.detection import find_nuclei
 from histoquant.errors import DarkFieldError, SlideError
@@ -180,7 +181,12 @@ def _measure(
         section = replace(section, compartments=anatomy[0], junction=anatomy[1])
     damage.look(section.tissue)
     morphometry, reasons = measure_morphometry(section.compartments, section.junction, settings)
-    bins = junction_bins(section.junction, slide.mpp, settings)
+    bins = with_confidence(
+        junction_bins(section.junction, slide.mpp, settings),
+        section.junction,
+        section.compartments,
+        settings.junction.min_confidence if anatomy is None else 0.0,
+    )
     measure = partial(_measure_p16, workers=workers) if marker == "p16" else _measure_collagen7
     report(f"measuring {marker}")
     measured = measure(slide, section, bins, morphometry, settings)

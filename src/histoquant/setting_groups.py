@@ -207,6 +207,14 @@ class JunctionSettings(Group):
     min_length_um: float = Field(
         150.0, gt=0, description="Shorter stretches of junction are left out (um)."
     )
+    min_confidence: float = Field(
+        0.15,
+        ge=0,
+        le=1,
+        description="A bin whose border the counterstain shows less clearly than this (column "
+        "confidence: 0 nothing, 1 beyond doubt) is left out: right ones lie above 0.25 on phantoms "
+        "in bright field. A junction that a person drew needs none.",
+    )
     min_ridge_um: float = Field(
         10.0, gt=0, description="Least height of a rete ridge above its neighbouring papillae (um)."
     )
