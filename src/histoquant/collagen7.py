@@ -11,14 +11,10 @@ vectors are not quite the model's: taken in, it lowered the integral by some 7 %
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.ndimage import uniform_filter1d
+from scipy.ndimage import uniform_filter, uniform_filter1d
 
 from histoquant.arc import along_arc
 from histoquant.gaps import (
@@ -28,91 +24,22 @@ from histoquant.gaps import (
     measured_runs,
     positive_fraction,
 )
-from histoquant.junction import Junction, Stretch
-from histoquant.planes import PlaneModel
-from histoquant.polyline import sample
 from histoquant.settings import Collagen7Settings
-
-if TYPE_CHECKING:
-    from histoquant.slides import Slide
+from histoquant.straightening import Straightened as Straightened
+from histoquant.straightening import straighten as straighten
 
 Floats = npt.NDArray[np.float64]
 FloatArray = npt.NDArray[np.float32]
 
-_CHUNK_UM = 100.0  # arc length read at once: bounds memory, and fixes the order of arithmetic
-_FLANK_TOLERANCE_UM = 2.0
 _PALE_SHARE = 0.3  # of a band's samples: the least hematoxylin, between the nuclei
 _MIN_BAND_SAMPLES = 20
+_BLEND_SAMPLES = 5
 _FINE_UM = 1.5  # arc length over which the line is judged present, and aligned
 _ALIGN_UM = 2.5  # the line lies within it of where it lies in the bins around
 _MIN_SAMPLES = 0.3  # of a bin's samples at one depth; below, the profile has a hole there
+_FWHM_PER_SIGMA = 2.3548  # of a Gaussian
 _MIN_SEEN = 0.9  # of the depths that the integral runs over
 NO_DAB = "the slide's stain set has no DAB"
-
-
-@dataclass(frozen=True, eq=False)
-class Straightened:
-    """The junction laid straight.
-
-    Attributes
-    ----------
-    od
-        float32 (arc, depth), DAB OD; NaN where the normal has run into another part of the
-        junction or off the slide.
-    hematoxylin
-        float32 (arc, depth), OD.
-    saturated
-        bool (arc, depth): any channel at or above the OD cap.
-    stretch, arc_um
-        (arc,): number of the stretch and arc length on it.
-    depth_um
-        (depth,), positive towards the dermis.
-    """
-
-    od: FloatArray
-    hematoxylin: FloatArray
-    saturated: npt.NDArray[np.bool_]
-    stretch: npt.NDArray[np.int64]
-    arc_um: Floats
-    depth_um: Floats
-
-
-def straighten(
-    slide: Slide, model: PlaneModel, junction: Junction, settings: Collagen7Settings, max_od: float
-) -> Straightened:
-    """Sample DAB along the normals of the junction, only where the band lies.
-
-    Parameters
-    ----------
-    max_od
-        OD per channel at which a pixel counts as saturated and is capped.
-
-    Returns
-    -------
-    Straightened, all stretches one after the other, steps of `settings.depth_step_um` both ways.
-    """
-    step = settings.depth_step_um
-    mpp = max(step, slide.mpp)
-    extent = np.array(slide.shape[:2]) * slide.mpp
-    depth = np.arange(-settings.epidermal_um, settings.dermal_um + step / 2, step)
-    width = len(depth)
-    numbers, arcs = [np.empty(0, np.int64)], [np.empty(0)]
-    sampled = [(np.empty((0, width), np.float32),) * 2 + (np.empty((0, width), bool),)]
-    for number, stretch in enumerate(junction.stretches):
-        for arc, points, normals in _chunks(stretch, step):
-            where = points[:, None, :] + depth[None, :, None] * normals[:, None, :]
-            dab, hematoxylin, saturated = _sample(slide, model, where, mpp, max_od)
-            # A normal that nears another flank has left its own part of the junction.
-            real = junction.depth_um(where.reshape(-1, 2)).reshape(dab.shape)
-            dab[np.abs(real) < np.abs(depth) - _FLANK_TOLERANCE_UM] = np.nan
-            dab[((where < 0) | (where > extent)).any(axis=-1)] = np.nan
-            sampled.append((dab, hematoxylin, saturated))
-            numbers.append(np.full(len(arc), number, np.int64))
-            arcs.append(arc)
-    od, hematoxylin, saturated = (np.concatenate(kind) for kind in zip(*sampled, strict=True))
-    return Straightened(
-        od, hematoxylin, saturated, np.concatenate(numbers), np.concatenate(arcs), depth
-    )
 
 
 def measure_collagen7(
@@ -136,7 +63,7 @@ def measure_collagen7(
     """
     profiles = pd.DataFrame(
         [
-            _measure_profile(straightened, _samples_of(straightened, row), settings)
+            _measure_profile(straightened, straightened.rows_of(row), settings)
             for row in bins.itertuples()
         ],
         columns=list(PROFILE_COLUMNS),
@@ -207,42 +134,6 @@ _SUMMARY = (
 )
 
 
-def _chunks(stretch: Stretch, step: float) -> Iterator[tuple[Floats, Floats, Floats]]:
-    """Arc length, points (n, 2) and normals (n, 2), `step` apart, a chunk of arc at a time."""
-    arc = np.arange(0, stretch.length_um, step)
-    for start in range(0, len(arc), round(_CHUNK_UM / step)):
-        at = arc[start : start + round(_CHUNK_UM / step)]
-        points, normals = (
-            np.column_stack([np.interp(at, stretch.arc_um, values[:, k]) for k in (0, 1)])
-            for values in (stretch.points_um, stretch.normals)
-        )
-        yield at, points, normals / np.hypot(*normals.T)[:, None]
-
-
-def _sample(
-    slide: Slide, model: PlaneModel, where: Floats, mpp: float, max_od: float
-) -> tuple[FloatArray, FloatArray, npt.NDArray[np.bool_]]:
-    """DAB, hematoxylin and saturation at points (arc, depth, 2) in um."""
-    low = np.floor(where.reshape(-1, 2).min(axis=0) / mpp).astype(int) - 2
-    high = np.ceil(where.reshape(-1, 2).max(axis=0) / mpp).astype(int) + 2
-    rgb = slide.read(mpp, int(low[0]), int(low[1]), *(int(n) for n in high - low))
-    planes = model.planes(rgb, max_od)
-    stains, saturated = planes.stains, planes.saturated.astype(np.float32)
-    dab, hematoxylin, full = (
-        sample(np.ascontiguousarray(image), where - low * mpp, mpp).astype(np.float32)
-        for image in (stains[..., 1], stains[..., 0], saturated)
-    )
-    return dab, hematoxylin, full > 0.5
-
-
-def _samples_of(straightened: Straightened, row: Any) -> slice:
-    """Which rows of the straightened junction belong to a bin."""
-    first, last = np.searchsorted(straightened.stretch, [row.stretch, row.stretch + 1])
-    arc = straightened.arc_um[first:last]
-    begin, stop = first + np.searchsorted(arc, [row.arc_start_um, row.arc_end_um])
-    return slice(int(begin), int(stop))
-
-
 def _mean_profile(block: Floats) -> Floats:
     """Mean over the bin at every depth, NaN where too few normals are free."""
     known = np.isfinite(block)
@@ -279,16 +170,36 @@ def _measure_profile(
     whole = np.count_nonzero(seen) >= _MIN_SEEN * 2 * band / settings.depth_step_um
     # A part of the line would pass for a weaker line.
     integral = np.interp(depth[window], depth[seen], signal[seen]).sum() if whole else np.nan
+    integral *= settings.depth_step_um
+    if positive:
+        integral += _lost_to_optics(block[:, window], straightened, settings)
     return (
         float(depth[peak]) if positive else float("nan"),
         float(signal[peak]),
-        float(integral * settings.depth_step_um),
+        float(integral),
         _line_width(block - base, depth, int(peak)) if positive else float("nan"),
         float(np.mean(levels)),
         float(straightened.saturated[rows][:, seen].mean()),
         positive,
         float(positive),
     )
+
+
+def _lost_to_optics(line: Floats, straightened: Straightened, settings: Collagen7Settings) -> float:
+    """Integrated OD (OD um) of a bin that is lost because optics average light, not density.
+
+    Light that passes beside the line outshines it: the mean of 10**-OD over a blur of variance
+    s2 falls short of the mean OD by ln(10) / 2 x s2 x (dOD/dx)**2, to second order. Each channel
+    does so by its own part of the line's density.
+    """
+    step, rows = settings.depth_step_um, max(1, round(_FINE_UM / settings.depth_step_um))
+    parts = [_mean_profile(line[start : start + rows]) for start in range(0, len(line), rows)]
+    steep = [float((np.diff(part) ** 2).sum()) for part in parts if np.isfinite(part).all()]
+    if not steep:
+        return 0.0
+    variance_um2 = (settings.optics_fwhm_um / _FWHM_PER_SIGMA) ** 2
+    loss = 0.5 * np.log(10) * variance_um2 * straightened.channel_od
+    return float(loss * np.mean(steep) / step)
 
 
 def _line_width(signal: Floats, depth: Floats, peak: int) -> float:
@@ -337,7 +248,7 @@ def _positive_fractions(
         if not len(with_line) or not np.isfinite(base[index]):
             continue
         centre = np.interp(middle[index], middle[with_line], peaks[with_line])
-        block = straightened.od[_samples_of(straightened, row)]
+        block = straightened.od[straightened.rows_of(row)]
         signal = block[:, np.abs(depth - centre) <= _ALIGN_UM].astype(np.float64) - base[index]
         smooth = uniform_filter1d(np.nan_to_num(signal), rows, axis=0, mode="nearest")
         seen = np.isfinite(signal).any(axis=1)
@@ -347,8 +258,13 @@ def _positive_fractions(
 
 
 def _band_level(block: Floats, hematoxylin: FloatArray, band: npt.NDArray[np.bool_]) -> float:
-    """Median DAB between the nuclei of a band beside the line; NaN with too few samples."""
-    dab, blue = block[:, band], hematoxylin[:, band]
+    """Median DAB between the nuclei of a band beside the line; NaN with too few samples.
+
+    Nuclei are told by hematoxylin about each sample: noise that takes a sample's own hematoxylin
+    away gives it DAB, and the palest samples would be the brownest.
+    """
+    size = _BLEND_SAMPLES
+    dab, blue = block[:, band], uniform_filter(hematoxylin, size, mode="nearest")[:, band]
     known = np.isfinite(dab)
     if known.sum() < _MIN_BAND_SAMPLES:
         return float("nan")

@@ -180,6 +180,13 @@ JUNCTION: tuple[Column, ...] = (
     _flag("excluded", "The bin is in no figure."),
     Column("stretch", "int64", "1", "Number of the stretch of junction, from 0.", required=False),
     _text("exclusion_reason", "Why the bin is excluded.", required=False),
+    _number(
+        "confidence",
+        "1",
+        "How clearly the counterstain (the nuclear stain) shows epidermis on one side, dermis on "
+        "the other: 0 nothing, 1 beyond doubt. The marker takes no part.",
+        required=False,
+    ),
 )
 
 PROFILE: tuple[Column, ...] = (

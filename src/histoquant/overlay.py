@@ -40,6 +40,7 @@ _NEGATIVE, _POSITIVE = ("negative nucleus", _BLUE), ("positive nucleus", _VERMIL
 _UNJUDGED = ("nucleus", _SKY)
 _LEFT_OUT = ("nucleus left out", (150, 150, 150))
 _FOUND, _GAP = ("collagen VII", _SKY), ("no collagen VII", _VERMILION)
+_NOT_JUDGED = ("not judged", (150, 150, 150))
 
 _BESIDE_UM = 12.0
 _MAX_SIDE_PX = 4000
@@ -209,16 +210,18 @@ def _draw_nuclei(canvas: _Canvas, nuclei: pd.DataFrame) -> list[tuple[str, Rgb]]
 
 
 def _draw_profile(canvas: _Canvas, junction: Junction, bins: pd.DataFrame) -> list[tuple[str, Rgb]]:
-    """Mark every measured bin beside the junction, on the dermal side: found or missing."""
-    for number, own in bins[~bins["excluded"]].groupby("stretch"):
+    """Mark every bin beside the junction, on the dermal side: found, missing or left out."""
+    for number, own in bins.groupby("stretch"):
         stretch = junction.stretches[int(str(number))]
         beside = stretch.points_um + _BESIDE_UM * stretch.normals
         arcs = own[["arc_start_um", "arc_end_um"]].to_numpy(np.float64)
-        for (start, end), positive in zip(arcs, own["positive"].to_numpy(bool), strict=True):
+        styles = np.where(own["positive"].fillna(False).to_numpy(bool), 1, 2)
+        styles[own["excluded"].to_numpy(bool)] = 0
+        for (start, end), style in zip(arcs, styles, strict=True):
             at = np.linspace(start, end, 5)
             line = np.column_stack([np.interp(at, stretch.arc_um, beside[:, k]) for k in (0, 1)])
-            canvas.line(line, (_FOUND if positive else _GAP)[1], 4)
-    return [_FOUND, _GAP]
+            canvas.line(line, (_NOT_JUDGED, _FOUND, _GAP)[style][1], 4)
+    return [_FOUND, _GAP, _NOT_JUDGED]
 
 
 def _with_legend(canvas: _Canvas, legend: list[tuple[str, Rgb]], note: str) -> Image:

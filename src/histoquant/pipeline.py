@@ -22,13 +22,8 @@ import numpy.typing as npt
 
 from histoquant.anatomy import find_compartments
 from histoquant.blocks import plan_blocks
-from histoquant.collagen7 import (
-    NO_DAB,
-    Straightened,
-    measure_collagen7,
-    missing_collagen7,
-    straighten,
-)
+from histoquant.collagen7 import NO_DAB, measure_collagen7, missing_collagen7
+from histoquant.confidence import with_confidence
 from histoquant.damage import Damage
 from histoquant.detection import find_nuclei
 from histoquant.errors import DarkFieldError, SlideError
@@ -43,6 +38,7 @@ from histoquant.fluorescent_section import (
     with_nuclear_thresholds,
 )
 from histoquant.junction import trace_junction, with_own_junction
+from histoquant.line_colour import in_own_colour
 from histoquant.line_picture import draw_line
 from histoquant.morphometry import junction_bins, measure_morphometry
 from histoquant.nuclei import HALO_UM
@@ -63,6 +59,7 @@ from histoquant.settings import MARKERS, Marker, Settings
 from histoquant.slides import Slide, open_slide
 from histoquant.staining import field_figures, find_model, survey_slide
 from histoquant.stains import StainModel
+from histoquant.straightening import Straightened, straighten
 from histoquant.tissue import tissue_detail
 from histoquant.traces import Section, provenance, trace_reasons, traces, warnings_of
 from histoquant.windowed import density_of, stains_of
@@ -72,6 +69,7 @@ if TYPE_CHECKING:
 
     from histoquant.anatomy import Compartments
     from histoquant.junction import Junction
+    from histoquant.planes import PlaneModel
 
 Progress = Callable[[str], None]
 
@@ -89,6 +87,8 @@ class _Measured:
     nuclei: pd.DataFrame | None = None
     straightened: Straightened | None = None
     line_picture: bytes | None = None
+    model: PlaneModel | None = None
+    """Where it is not the section's: stain vectors taken from the line itself."""
 
 
 def quantify(
@@ -181,10 +181,17 @@ def _measure(
         section = replace(section, compartments=anatomy[0], junction=anatomy[1])
     damage.look(section.tissue)
     morphometry, reasons = measure_morphometry(section.compartments, section.junction, settings)
-    bins = junction_bins(section.junction, slide.mpp, settings)
+    bins = with_confidence(
+        junction_bins(section.junction, slide.mpp, settings),
+        section.junction,
+        section.compartments,
+        settings.junction.min_confidence if anatomy is None else 0.0,
+    )
     measure = partial(_measure_p16, workers=workers) if marker == "p16" else _measure_collagen7
     report(f"measuring {marker}")
     measured = measure(slide, section, bins, morphometry, settings)
+    if measured.model is not None:
+        section = replace(section, model=measured.model)
     report("drawing the overlay")
     damaged = damage.count()
     used = measured.settings
@@ -340,30 +347,34 @@ def _measure_collagen7(
     why = section.junction.reason or ("" if section.model.has_marker else NO_DAB)
     if why:
         return _Measured(*missing_collagen7(bins, why), {}, settings)
-    if isinstance(section.model, FluorescenceModel):
+    model: PlaneModel = section.model
+    told: dict[str, object] = {}
+    if isinstance(model, FluorescenceModel):
         straightened = straighten_marker(slide, section, settings)
-        settings = with_line_threshold(settings, section.model, straightened, bins)
+        settings = with_line_threshold(settings, model, straightened, bins)
     else:
         straightened = straighten(
-            slide, section.model, section.junction, settings.collagen7, settings.stains.max_od
+            slide, model, section.junction, settings.collagen7, settings.stains.max_od
         )
+        if isinstance(model, StainModel):
+            straightened, model, told = in_own_colour(straightened, model, bins, settings)
     table, summary, reasons = measure_collagen7(straightened, bins, settings.collagen7)
     return _Measured(
         table,
         summary,
         reasons,
         {
+            **told,
             "straightened": {
                 "axes": ["arc", "depth"],
-                "unit": f"{section.model.names[1].upper()} OD"
-                if section.white
-                else section.model.unit,
+                "unit": f"{model.names[1].upper()} OD" if section.white else model.unit,
                 "step_um": settings.collagen7.depth_step_um,
                 "first_depth_um": -settings.collagen7.epidermal_um,
                 "samples_of_stretch": np.bincount(straightened.stretch).tolist(),
-            }
+            },
         },
         settings,
         straightened=straightened,
-        line_picture=draw_line(straightened, table, settings.collagen7, section.model.unit),
+        line_picture=draw_line(straightened, table, settings.collagen7, model.unit),
+        model=model,
     )

@@ -207,6 +207,14 @@ class JunctionSettings(Group):
     min_length_um: float = Field(
         150.0, gt=0, description="Shorter stretches of junction are left out (um)."
     )
+    min_confidence: float = Field(
+        0.15,
+        ge=0,
+        le=1,
+        description="A bin whose border the counterstain shows less clearly than this (column "
+        "confidence: 0 nothing, 1 beyond doubt) is left out: right ones lie above 0.25 on phantoms "
+        "in bright field. A junction that a person drew needs none.",
+    )
     min_ridge_um: float = Field(
         10.0, gt=0, description="Least height of a rete ridge above its neighbouring papillae (um)."
     )
@@ -325,6 +333,12 @@ class Collagen7Settings(Group):
         "background lies outside this band.",
     )
     bin_um: float = Field(10.0, gt=0, description="Length of one bin along the junction (um).")
+    vectors: Literal["line", "stains"] = Field(
+        "line",
+        description="Stain vectors that the line is measured with: line (taken from the slide's "
+        "own line where it holds enough of one, else the preset's; vectors that [stains] sets or "
+        "estimates go before it) or stains (always those of [stains], such as QuPath's preset).",
+    )
     threshold_od: float = Field(
         0.1,
         gt=0,
@@ -344,8 +358,9 @@ class Collagen7Settings(Group):
         1.0,
         ge=0,
         description="Full width at half maximum (um) that scanner and pixel give to an infinitely "
-        "thin line; taken off the measured width in squares for the corrected one. Measure it on "
-        "your scanner: some 1 um at 20x and 0.5 um/px.",
+        "thin line: taken off the measured width in squares for the corrected one, and what "
+        "averaging light over it takes from the integrated OD is given back. Measure it on your "
+        "scanner: some 1 um at 20x and 0.5 um/px; 0 corrects nothing.",
     )
     oblique_um: float = Field(
         6.0,

@@ -9,6 +9,7 @@ from histoquant.errors import ResultError
 from histoquant.results import SlideResult
 from histoquant.review.geometry import Geometry
 from histoquant.review.measuring import EditedSlide, Measured
+from histoquant.settings import StainSettings
 from histoquant.slides import Slide, open_slide
 from histoquant.slides.fingerprint import size_and_time
 
@@ -63,8 +64,9 @@ def read_line_anew(
 ) -> SlideResult:
     """Collagen VII along a junction that was drawn anew, by the pipeline that measured the slide.
 
-    Fluorescence keeps the threshold that the slide was measured by, so that drawing a line
-    changes no limit.
+    The stain vectors that were taken from the slide's line hold for the new one, too, and
+    fluorescence keeps the threshold that the slide was measured by, so that drawing a line
+    changes no measure.
     """
     from histoquant.pipeline import quantify
 
@@ -74,7 +76,7 @@ def read_line_anew(
     return quantify(
         slide,
         "col7",
-        settings.model_copy(update={"fluorescence": fluorescence}),
+        settings.model_copy(update={"fluorescence": fluorescence, "stains": _same_stains(edited)}),
         progress=progress,
         slide_id=edited.automatic.slide_id,
         anatomy=(geometry.compartments, geometry.junction),
@@ -99,6 +101,16 @@ def measure_line_anew(
         line_picture=anew.line_picture,
         provenance={**result.provenance, "straightened": anew.provenance.get("straightened", {})},
     )
+
+
+def _same_stains(edited: EditedSlide) -> StainSettings:
+    """Settings of the stains with the vectors that the slide's line was measured with."""
+    stains = edited.settings.stains
+    colour = edited.automatic.provenance.get("line_colour")
+    if not isinstance(colour, Mapping) or colour["refused"]:
+        return stains
+    own = {"hematoxylin": tuple(colour["hematoxylin"]), "second": tuple(colour["marker"])}
+    return stains.model_copy(update=own)
 
 
 def redraw_overlay(slide: Slide, result: SlideResult) -> SlideResult:

@@ -17,6 +17,7 @@ from histoquant import tables
 from histoquant.anatomy import ADNEXA, EPIDERMIS
 from histoquant.artefacts import NONE
 from histoquant.collagen7 import PROFILE_COLUMNS, missing_collagen7, summarise_collagen7
+from histoquant.confidence import with_confidence
 from histoquant.morphometry import junction_bins, measure_morphometry
 from histoquant.p16 import measured_sizes, place_nuclei
 from histoquant.review.geometry import Geometry
@@ -94,6 +95,10 @@ class Shape:
         """Bins of the junction; a region's reason is that of its bins."""
         slide, geometry = self._slide, self.geometry
         bins = junction_bins(geometry.junction, slide.mpp, slide.settings)
+        least = slide.settings.junction.min_confidence
+        drawn = np.array([piece.origin is None for piece in geometry.pieces], np.bool_)
+        limits = np.where(drawn[bins["stretch"].to_numpy(np.int64)], 0.0, least)
+        bins = with_confidence(bins, geometry.junction, geometry.compartments, limits)
         middle = bins[["y_px", "x_px"]].to_numpy(np.float64) * slide.mpp
         number, words = geometry.reasons_at(middle)
         ours = (number > 0) & bins["excluded"].to_numpy(bool)
