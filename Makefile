@@ -5,6 +5,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+EXTRAS ?= dev
 BIN = $(VENV)/bin
 NAPARI_VENV ?= .venv-napari
 PLUGIN = plugins/napari-histoquant
@@ -52,7 +53,7 @@ $(VENV)/.ready: pyproject.toml
 
 $(VENV)/.ready-dev: pyproject.toml
 	$(call environment,$(VENV))
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[$(EXTRAS)]'
 	@touch $@ $(VENV)/.ready
 
 $(NAPARI_VENV)/.ready: pyproject.toml $(PLUGIN)/pyproject.toml

@@ -12,7 +12,7 @@ from histoquant.settings import Settings
 P16, COL7 = "haut_p16", "haut_col7"
 
 
-def measure_two(folder: Path) -> Path:
+def measure_two(folder: Path, settings: Settings | None = None) -> Path:
     """A p16 and a collagen VII slide of 0.6 x 0.4 mm in `folder`, and their results directory."""
     for name, marker in ((P16, "p16"), (COL7, "col7")):
         phantom.write_slide(
@@ -24,7 +24,7 @@ def measure_two(folder: Path) -> Path:
     manifest.write_text(text, encoding="utf-8")
     directory = RunDirectory(folder / "results")
     with directory.locked():
-        steps = batch.plan(read_manifest(manifest).usable, directory, Settings())
+        steps = batch.plan(read_manifest(manifest).usable, directory, settings or Settings())
         outcome = batch.run(steps, directory, crew=batch.Crew(one_by_one=True))
     assert not outcome.failed
     return directory.path

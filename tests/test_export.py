@@ -272,25 +272,6 @@ def test_our_own_reader_opens_the_picture(measured: Path, tmp_path: Path) -> Non
         assert np.array_equal(copy.overview(2.0), slide.overview(2.0))
 
 
-def test_a_fluorescence_slide_is_exported_without_labels_of_nuclei(
-    results: Path, tmp_path: Path
-) -> None:
-    def of_channels(record: dict[str, Any]) -> None:
-        provenance = record["provenance"]
-        del provenance["stains"], provenance["white"]
-        provenance["fluorescence"] = {"unit": "grey levels (16 bit)"}
-
-    _change_record(results, of_channels)
-    exported = export_results(results, "ome-zarr", out=tmp_path / "z", slides=[P16])
-    assert not exported.failed
-    assert "without labels of nuclei" in exported.notes[P16]
-    group = zarr.open_group(exported.paths[0], mode="r")
-    assert group["labels"].attrs["ome"]["labels"] == ["compartments"]
-    outlined = export_results(results, "geojson", out=tmp_path / "g", slides=[P16],
-                              with_outlines=True)  # fmt: skip
-    assert "bright-field slides only" in outlined.failed[P16]
-
-
 def test_a_slide_of_two_files_is_opened_with_both(tmp_path: Path) -> None:
     marker, nuclear = REAL / "skin-if-TRITC.ndpi", REAL / "skin-if-DAPI.ndpi"
     with open_slide(marker, nuclear=nuclear) as pair:

@@ -5,29 +5,18 @@ The rounds are those of benchmarks/faults.py, which plays many more.
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+
+from benchmarked import load_benchmark
 
 if sys.platform != "linux":
     pytest.skip("processes are found as on Linux", allow_module_level=True)
 
 
-def _load(name: str) -> ModuleType:
-    path = Path(__file__).parents[1] / "benchmarks" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-faults = _load("faults")
+faults = load_benchmark("faults")
 
 
 @pytest.fixture(scope="module")

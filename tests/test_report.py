@@ -31,7 +31,7 @@ from histoquant.rundir import RunDirectory
 from histoquant.settings import Settings
 from histoquant.study.run import run_study
 
-VOID = {"meta", "img", "br", "hr", "link", "input"}
+VOID = {"meta", "img", "br", "hr", "link", "input", "wbr"}
 
 
 class Page(HTMLParser):
@@ -90,7 +90,7 @@ def test_page_is_whole_and_loads_nothing(results: Path) -> None:
 
 
 def test_page_shows_ledger_tables_reasons_and_provenance(results: Path) -> None:
-    shown = " ".join(Page(write_report(results).read_text(encoding="utf-8")).text)
+    shown = "".join(Page(write_report(results).read_text(encoding="utf-8")).text)
     for words in (
         "blank.ome.tif: no tissue was found",
         "no skin surface & no junction",
@@ -176,12 +176,18 @@ def test_reasons_that_differ_by_the_slides_name_are_one(tmp_path: Path) -> None:
     ]
     rows += [rows[0] | {"status": "excluded", "slide_id": "d", "reason": ""}]
     assert lost_slides(rows) == [
-        {"status": "failed", "reason": "…: no tissue was found", "n": 3, "which": "a, b, c"},
-        {"status": "excluded", "reason": "no reason given", "n": 1, "which": "d"},
+        {
+            "status": "failed",
+            "reason": "…: no tissue was found",
+            "n": 3,
+            "which": ["a", "b", "c"],
+            "n_more": 0,
+        },
+        {"status": "excluded", "reason": "no reason given", "n": 1, "which": ["d"], "n_more": 0},
     ]
     many = [rows[0] | {"slide_id": f"s{n}", "reason": "lost"} for n in range(40)]
     (group,) = lost_slides(many)
-    assert group["which"].endswith("and 28 more: see the ledger")
+    assert (len(group["which"]), group["n_more"]) == (12, 28)
 
 
 def test_a_flagged_batch_is_told_in_words_and_drawn() -> None:
@@ -234,13 +240,61 @@ def test_strips_keep_dots_apart_and_name_them() -> None:
     assert drawing is not None
     svg = drawing.inline()
     assert "&lt;P3&gt;: 5 (%)" in svg
-    assert "11 samples, 2 missing" in svg
+    assert "11 samples, median 6, 2 missing" in svg
     places = re.findall(r'<circle cx="([\d.]+)" cy="([\d.]+)"', svg)
     assert len(set(places)) == 12
     assert strip(column, [Point("a", float("nan"))], 1) is None
     extreme = strip(column, [Point("a", 1e300), Point("b", 1.0)], 0)
     assert extreme is not None
     assert "no axis can show" in extreme.inline()
+
+
+def test_dots_shrink_until_none_hides_another() -> None:
+    column = next(c for c in tables.measured_columns("col7") if c.name == "n_gaps")
+    points = [Point(f"P{n}", float(n % 3)) for n in range(72)]
+    drawing = strip(column, points, 0)
+    assert drawing is not None
+    svg = drawing.inline()
+    assert "72 samples, median 1" in svg
+    dots = np.array(re.findall(r'<circle cx="([\d.]+)" cy="([\d.]+)" r="([\d.]+)"', svg), float)
+    assert len(dots) == 72
+    away = np.hypot(*(dots[:, None, k] - dots[None, :, k] for k in (0, 1)))
+    np.fill_diagonal(away, np.inf)
+    assert away.min() >= 1.99 * dots[0, 2]
+    assert dots[:, 1].min() > 45  # below the words
+    assert dots[:, 1].max() < 126  # above the axis
+
+
+def test_a_slide_without_epidermis_is_shown_and_in_no_table(results: Path) -> None:
+    result = make_result(slide_id="b", dej_length_mm=None)
+    result.reasons["dej_length_mm"] = "no epidermis found"
+    write_result(result, results / "slides" / "b")
+    text = write_report(results).read_text(encoding="utf-8")
+    assert "slide-b" in Page(text).ids
+    shown = " ".join(Page(text).text)
+    assert "In no table: failed: no figure along the junction: no epidermis found" in shown
+    table = text.partition('id="markers-p16"')[2].partition("</table>")[0]
+    assert "P2" not in table
+    received = text.partition('id="received"')[2].partition("</section>")[0]
+    assert '<a href="#slide-b">b</a>' in received
+
+
+def test_grey_levels_are_not_called_od(results: Path) -> None:
+    unit = "grey levels (16 bit)"
+    write_result(make_result("col7", "c", marker_unit=unit), results / "slides" / "c")
+    text = write_report(results).read_text(encoding="utf-8")
+    table = text.partition('id="markers-col7"')[2].partition("</thead>")[0]
+    assert f"<small>{unit} um</small>" in table
+    assert "<small>OD" not in table
+    page = text.partition('id="slide-c"')[2].partition("Where it comes from")[0]
+    assert f'<td class="soft keep">{unit} um</td>' in page
+    assert '<td class="soft keep">OD' not in page
+
+
+def test_a_missing_rate_has_no_limits() -> None:
+    column = next(c for c in tables.measured_columns("p16") if c.name == "positive_percent")
+    row = {"positive_percent": None, "positive_percent_low": 9.87, "positive_percent_high": 15.0}
+    assert show_rate(row, column) == "–"
 
 
 @pytest.fixture

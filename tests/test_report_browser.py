@@ -161,6 +161,34 @@ def test_the_picture_zooms_and_pans_by_mouse_and_by_keyboard(page: Any) -> None:
     assert not dialog.is_visible()
 
 
+def test_the_legend_says_what_the_overlay_shows(page: Any) -> None:
+    words = page.locator("#slide-s0 .legend li").all_text_contents()
+    assert {"junction", "positive nucleus", "negative nucleus"} <= {w.strip() for w in words}
+    page.locator("#ledger-table a", has_text="c1").click()
+    words = page.locator("#slide-c1 .legend li").all_text_contents()
+    assert {"collagen VII", "no collagen VII"} <= {w.strip() for w in words}
+    swatches = page.locator(".legend i").evaluate_all(
+        "all => all.filter(i => i.offsetParent).every(i => i.getBoundingClientRect().width > 5)"
+    )
+    assert swatches
+
+
+def test_no_name_is_broken_inside_a_word(page: Any) -> None:
+    """Lines of a table of figures end behind an underscore, or not at all."""
+    lines = page.locator("#slide-s0 th[scope=row]").evaluate_all(
+        """heads => heads.filter(h => h.offsetParent).map(h => {
+          const range = document.createRange(), parts = [];
+          for (const node of h.childNodes) if (node.nodeType === 3) {
+            range.selectNodeContents(node);
+            parts.push(range.getClientRects().length);
+          }
+          return Math.max(...parts);
+        })"""
+    )
+    assert lines
+    assert max(lines) == 1
+
+
 def test_it_fits_a_phone(page: Any) -> None:
     page.set_viewport_size({"width": 390, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= 390

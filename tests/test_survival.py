@@ -9,17 +9,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import tifffile
+from typer.testing import CliRunner
 
 import histoquant
-from fakes import write_tiny_slide
+from benchmarked import load_benchmark
 from helpers import SAMPLES
+from histoquant.cli import app
 
+bad_slides = load_benchmark("bad_slides")
 HEADER = "slide,marker,person,site,visit,mpp"
 SOURCE = Path(histoquant.__file__).parents[1]
 PYTHONPATH = os.pathsep.join([str(Path(__file__).parent / "hanging"), str(SOURCE)])
@@ -78,43 +82,19 @@ def _ledger(out: Path) -> dict[str, tuple[str, str]]:
         }
 
 
-def test_bad_slides_among_good_ones(good: list[Path], tmp_path: Path) -> None:
-    """Every kind fails alone with a reason of its own; the good ones are all done."""
-    whole = good[0].read_bytes()
-    (tmp_path / "truncated.ome.tif").write_bytes(whole[: len(whole) // 2])
-    (tmp_path / "unreadable.svs").write_text("no slide")
-    (tmp_path / "nothing.ome.tif").write_bytes(b"")
-    _write(tmp_path / "glass.ome.tif", np.full((600, 600, 3), 243, np.uint8), 0.5)
-    write_tiny_slide(tmp_path / "no_scale.ome.tif", mpp=None)
-    write_tiny_slide(tmp_path / "absurd_scale.ome.tif", mpp=5000)
-    bad = {
-        "truncated.ome.tif": "truncated",
-        "unreadable.svs": "unreadable.svs",
-        "nothing.ome.tif": "nothing.ome.tif",
-        "glass.ome.tif": "tissue",
-        "no_scale.ome.tif": "microns per pixel",
-        "absurd_scale.ome.tif": "microns per pixel",
-        "missing.ome.tif": "no such file",
-        "pipe.ome.tif": "neither a file nor a folder",
-    }
+def test_bad_slides_among_good_ones(tmp_path: Path) -> None:
+    """Every kind of benchmarks/bad_slides.py fails alone, with a reason; the good ones are done."""
+    study = bad_slides.make_study(tmp_path, n_good=2, each=1)
     os.mkfifo(tmp_path / "pipe.ome.tif")
-    rows = [_row(path) for path in good] + [_row(tmp_path / name) for name in bad]
-    rows.append(_row(good[0]))  # listed twice
-    manifest, out = _manifest(tmp_path, *rows), tmp_path / "out"
-    status, said, err = _run("batch", manifest, "--out", out, "--workers", 2)
-    assert status == 1
-    assert "slides: 2 done, 9 failed" in said
-    with (out / "ledger.csv").open(newline="") as file:
-        ledger = list(csv.DictReader(file))
-    assert len(ledger) == len(rows)
-    for row in ledger[:2]:
-        assert (row["status"], row["reason"]) == ("done", "")
-    for row, (name, words) in zip(ledger[2:-1], bad.items(), strict=True):
-        assert row["slide"].endswith(name)
-        assert row["status"] == "failed"
-        assert words in row["reason"]
-    assert ledger[-1]["reason"] == "the same slide and marker as on line 2"
-    assert len(pd.read_csv(out / "markers.csv")) == 2
+    with study.manifest.open("a") as file:
+        file.write("pipe.ome.tif,p16,PX,left,m8\n")
+    study = replace(study, expected=(*study.expected, "neither a file nor a folder"))
+    out = tmp_path / "out"
+    status, said, _ = _run("batch", study.manifest, "--out", out, "--workers", 2)
+    assert f"slides: 2 done, {len(bad_slides.KINDS) + 1} failed" in said
+    bad_slides.check(study, out, status)
+    for place in (out / "slides").iterdir():
+        assert sum(path.is_file() for path in place.rglob("*")) <= 15
 
 
 def test_hanging_slide_is_stopped_and_the_next_is_looked_at(
@@ -196,8 +176,7 @@ def test_slide_that_goes_away_meanwhile(good: list[Path], tmp_path: Path) -> Non
     assert found[good[1].name][0] == "done"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(("number", "workers"), [(signal.SIGTERM, 1), (signal.SIGINT, 2)])
 def test_interrupted_run_says_so_and_goes_on_later(
     good: list[Path], tmp_path: Path, number: signal.Signals, workers: int
 ) -> None:
@@ -223,23 +202,23 @@ def test_interrupted_run_says_so_and_goes_on_later(
     assert "2 of 3 slides are up to date" in err
 
 
-def test_few_files_a_slide(good: list[Path], tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    assert _run("batch", _manifest(tmp_path, _row(good[1])), "--out", out)[0] == 0
-    assert sum(path.is_file() for path in (out / "slides").rglob("*")) <= 15
-
-
 def test_dry_run_says_what_why_and_how_long(good: list[Path], tmp_path: Path) -> None:
     manifest, out = _manifest(tmp_path, *(_row(p) for p in good)), tmp_path / "out"
-    status, said, _ = _run("batch", manifest, "--out", out, "--dry-run")
-    assert status == 0
+
+    def dry_run(*more: str) -> str:
+        command = ["batch", str(manifest), "--out", str(out), "--dry-run", *more]
+        result = CliRunner().invoke(app, command)
+        assert result.exit_code == 0
+        return result.stdout
+
+    said = dry_run()
     assert not out.exists()
     assert "from the tissue seen on 2 slide(s)" in said
     assert said.count(": new") == 2
     assert _run("batch", manifest, "--out", out, "--workers", 1)[0] == 0
     before = (out / "run.json").read_bytes()
     change = ("--set", "nuclei.min_area_um2=21")
-    status, said, _ = _run("batch", manifest, "--out", out, "--dry-run", *change)
+    said = dry_run(*change)
     assert said.count("changed: settings (nuclei.min_area_um2)") == 2
     assert "from 2 measured slide(s) of this study" in said
     assert (out / "run.json").read_bytes() == before

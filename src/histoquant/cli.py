@@ -63,6 +63,10 @@ RetryOption = Annotated[
 DryOption = Annotated[
     bool, typer.Option("--dry-run", help="Say what would be done and why; write nothing.")
 ]
+LabelsOption = Annotated[
+    bool,
+    typer.Option("--labels", help="Also keep nuclei and compartments as OME-Zarr labels."),
+]
 DirectoryArgument = Annotated[Path, typer.Argument(metavar="DIR", help="A results directory.")]
 
 
@@ -110,6 +114,7 @@ def quantify(
     ] = None,
     workers: WorkersOption = None,
     retry_failed: RetryOption = False,
+    labels: LabelsOption = False,
     dry_run: DryOption = False,
 ) -> None:
     """Measure one or more slides and put the results into a directory."""
@@ -124,7 +129,7 @@ def quantify(
     run_slides(
         directory,
         entries,
-        _settings(settings, changes),
+        _settings(settings, changes, labels),
         retry_failed=retry_failed,
         dry_run=dry_run,
         one_by_one=True,
@@ -151,6 +156,7 @@ def batch(
     ] = None,
     workers: WorkersOption = None,
     retry_failed: RetryOption = False,
+    labels: LabelsOption = False,
     dry_run: DryOption = False,
 ) -> None:
     """Measure a whole study; a second call does only what is missing or changed."""
@@ -168,7 +174,7 @@ def batch(
     run_slides(
         directory,
         read.entries,
-        _settings(settings, changes),
+        _settings(settings, changes, labels),
         retry_failed=retry_failed,
         dry_run=dry_run,
         exclude_others=True,
@@ -291,7 +297,8 @@ def main() -> None:
     app(prog_name="histoquant")
 
 
-def _settings(file: Path | None, changes: Sequence[str] | None) -> Settings:
+def _settings(file: Path | None, changes: Sequence[str] | None, labels: bool = False) -> Settings:
     from histoquant.settings import read_settings
 
-    return read_settings(file).with_values(changes or ())
+    flags = ["batch.labels=true"] if labels else []
+    return read_settings(file).with_values([*(changes or ()), *flags])

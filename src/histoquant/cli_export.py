@@ -49,8 +49,6 @@ def export(
     )
     for path in done.paths:
         typer.echo(str(path))
-    for name, note in done.notes.items():
-        typer.echo(f"note: {name}: exported {note}", err=True)
     for name, reason in done.failed.items():
         typer.echo(f"error: {name}: not exported: {reason}", err=True)
     if done.failed:

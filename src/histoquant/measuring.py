@@ -8,16 +8,27 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from histoquant.errors import HistoquantError
 from histoquant.isolation import LostError, OwnProcess
 from histoquant.manifest import Entry
-from histoquant.results import JOURNALS, read_record, standing, write_failure, write_result
+from histoquant.results import (
+    JOURNALS,
+    SlideResult,
+    read_record,
+    standing,
+    write_failure,
+    write_result,
+)
 from histoquant.resume import Key, Step, make_key
 from histoquant.rundir import RunDirectory, Status, now
-from histoquant.settings import Marker
+from histoquant.settings import Marker, Settings
+
+if TYPE_CHECKING:
+    from histoquant.slides import Slide
 
 Progress = Callable[[str], None]
 
@@ -68,14 +79,15 @@ def measure(
                 progress=progress,
                 slide_id=entry.slide_id,
             )
-        seconds = round(time.monotonic() - clock, 2)
-        record: dict[str, object] = {
-            "key": key,
-            "written": now(),
-            "seconds": seconds,
-            "peak_memory_mb": _peak_memory_mb(),
-        }
-        write_result(result, directory.slide(entry.slide_id), record)
+            seconds = round(time.monotonic() - clock, 2)
+            record: dict[str, object] = {
+                "key": key,
+                "written": now(),
+                "seconds": seconds,
+                "peak_memory_mb": _peak_memory_mb(),
+            }
+            labels = _labels(result, slide, step.settings)
+            write_result(result, directory.slide(entry.slide_id), record, more=labels)
     except Exception as error:
         known = isinstance(error, HistoquantError)
         reason = str(error) if known else f"{type(error).__name__}: {error}"
@@ -85,6 +97,15 @@ def measure(
     note = _apply_review(entry, directory)
     status, why = standing(read_record(directory.slide(entry.slide_id)) or {}, entry.sample)
     return Fate(entry, status, "; ".join(filter(None, (why, note))), seconds)
+
+
+def _labels(result: SlideResult, slide: Slide, settings: Settings) -> Callable[[Path], None] | None:
+    """What writes the labels of a result, where they are asked for."""
+    if not settings.batch.labels:
+        return None
+    from histoquant.labels import write_labels
+
+    return partial(write_labels, result, slide, settings)
 
 
 def _apply_review(entry: Entry, directory: RunDirectory) -> str:

@@ -48,6 +48,26 @@ _FINEST_MPP = 0.5
 _SHIFT = 4  # fractional bits of OpenCV's drawing coordinates
 
 
+def legend(marker: str, on_black: bool) -> list[tuple[str, str, bool]]:
+    """What the lines and rings of an overlay mean: words, colour as #rrggbb, whether it is a ring.
+
+    Parameters
+    ----------
+    marker
+        p16 or col7.
+    on_black
+        Whether it is the picture of a fluorescence slide.
+    """
+    lines = [_JUNCTION_ON_BLACK if on_black else _JUNCTION, _UNMEASURED, *_OUTLINES.values()]
+    lines += [] if marker == "p16" else [_FOUND, _GAP]
+    rings = [_POSITIVE, _NEGATIVE, _LEFT_OUT] if marker == "p16" else []
+    return [
+        (words, "#{:02x}{:02x}{:02x}".format(*colour), is_ring)
+        for styles, is_ring in ((lines, False), (rings, True))
+        for words, colour in styles
+    ]
+
+
 class _Canvas:
     """A picture of the slide that is drawn on in um."""
 

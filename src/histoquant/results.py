@@ -13,6 +13,7 @@
         straightened.zarr     col7, arc length x depth
         straightened.png      col7: the same as a picture, with its profile and gaps
         overlay.png
+        labels.ome.zarr       where asked for: nuclei and compartments as labels
 
 The directory appears by one rename, so it is never half-written. Reviewers' edits
 (``review*.jsonl``) move over when a result is replaced. After review the files hold what
@@ -28,7 +29,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +51,7 @@ FORMAT = 1
 """Version of the layout of a slide's directory."""
 
 RESULT, FAILURE = "result.json", "failure.json"
-ANATOMY, AUTOMATIC = "anatomy.npz", "automatic"
+ANATOMY, AUTOMATIC, LABELS = "anatomy.npz", "automatic", "labels.ome.zarr"
 JOURNALS = "review*.jsonl"
 REJECTED = "rejected in review"
 LACKING = "no figure along the junction"
@@ -108,6 +109,7 @@ def write_result(
     *,
     automatic: Path | None = None,
     annotations: Sequence[Mapping[str, Any]] = (),
+    more: Callable[[Path], None] | None = None,
 ) -> Path:
     """Write `result` as `directory`, replacing what is there; all of it or nothing.
 
@@ -123,6 +125,8 @@ def write_result(
         A result's directory that is kept as ``automatic/``.
     annotations
         More features for ``compartments.geojson``.
+    more
+        Called with the new directory before it is complete: writes more into it.
 
     Raises
     ------
@@ -140,6 +144,8 @@ def write_result(
         _write_tables(result, new)
         _write_pictures(result, new, summary, annotations)
         (new / "summary.csv").write_text(_summary_csv(result, summary, reasons), encoding="utf-8")
+        if more is not None:
+            more(new)
         content = {
             "format": FORMAT,
             "slide_id": result.slide_id,

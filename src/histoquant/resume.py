@@ -21,7 +21,7 @@ from typing import Any, Literal
 from histoquant import __version__, locks
 from histoquant.errors import HistoquantError
 from histoquant.manifest import Entry
-from histoquant.results import FAILURE, RESULT, read_record, standing
+from histoquant.results import FAILURE, LABELS, RESULT, automatic_place, read_record, standing
 from histoquant.rundir import RunDirectory
 from histoquant.settings import Settings
 
@@ -134,6 +134,8 @@ def _step(
         status, why = standing(result, entry.sample)
         if status == "failed" and retry_failed:
             return Step(entry, settings, "measure", f"failed before, tried again: {why}")
+        if settings.batch.labels and not (automatic_place(place) / LABELS).exists():
+            return Step(entry, settings, "measure", f"no {LABELS}")
         return Step(entry, settings, "keep", "up to date", result.get("seconds"))
     failure = read_record(place, FAILURE)
     if failure is None:

@@ -32,6 +32,11 @@ class BatchSettings(Group):
     threads_per_slide: int = Field(
         1, ge=1, le=64, description="Threads for the blocks of one slide."
     )
+    labels: bool = Field(
+        False,
+        description="Keep nuclei and compartments as OME-Zarr labels too (labels.ome.zarr of each "
+        "slide; `--labels`). Nuclei are found a second time for it.",
+    )
 
 
 class SlurmSettings(Group):

@@ -4,14 +4,9 @@
 
     <slide_id>.ome.zarr/        the slide at the scale of its compartments, pyramid
         labels/compartments/    uint8, codes with names and colours
-        labels/nuclei/          uint32 (p16, bright field), the row of nuclei.parquet from 1
+        labels/nuclei/          uint32 (p16), the row of nuclei.parquet from 1
 
-Level after level, ``scale`` is the size of a pixel and ``translation`` the middle of the first
-one, in um from the corner of the slide: so everything lies in its place in viewers that put a
-coordinate at the middle of a pixel, napari among them. Labels have as many levels as the
-picture. Arrays are sharded, a few files each.
-
-Source: https://ngff.openmicroscopy.org/0.5/
+Labels have as many levels as the picture. Where everything lies: `histoquant.ngff`.
 """
 
 from __future__ import annotations
@@ -27,21 +22,20 @@ from shapely.geometry import shape
 
 from histoquant import __version__
 from histoquant.export.kept import KeptSlide
-from histoquant.export.outlines import measured_slide, no_outlines, nucleus_windows
+from histoquant.export.outlines import measured_slide, nucleus_windows
+from histoquant.ngff import (
+    COMPARTMENTS,
+    ROW_OF_NUCLEI,
+    SHARD_PX,
+    VERSION,
+    legend,
+    new_array,
+    pyramid,
+)
 from histoquant.slides import Slide
 
-VERSION = "0.5"
-_CHUNK, _SHARD = 512, 4096
 _LEAST_SIDE = 512
 _SHIFT = 4  # fractional bits of OpenCV's drawing coordinates
-
-# Code, name, colour: Okabe & Ito's, half transparent; later ones lie over earlier ones.
-COMPARTMENTS: tuple[tuple[int, str, tuple[int, int, int]], ...] = (
-    (1, "Stratum corneum", (230, 159, 0)),
-    (2, "Epidermis", (0, 158, 115)),
-    (3, "Dermis", (86, 180, 233)),
-    (4, "Excluded", (204, 121, 167)),
-)
 
 Array = NDArray[Any]
 
@@ -65,9 +59,9 @@ def write_ome_zarr(kept: KeptSlide, path: Path) -> None:
         _write_levels(root, levels, mpp, kept.slide_id, channels=list(slide.channels))
         labels = root.create_group("labels")
         codes = _compartment_codes(kept, slide.grid_shape(mpp), mpp)
-        _write_label(labels, "compartments", _halved_label(codes), mpp, _legend())
+        _write_label(labels, "compartments", _halved_label(codes), mpp, legend())
         listed = ["compartments"]
-        if kept.nuclei is not None and len(kept.nuclei) and not no_outlines(kept):
+        if kept.nuclei is not None and len(kept.nuclei):
             _write_nuclei(labels, kept, slide, len(levels))
             listed.append("nuclei")
         labels.attrs["ome"] = {"version": VERSION, "labels": listed}
@@ -106,33 +100,26 @@ def _fixed(points: Array, scale: float) -> NDArray[np.int32]:
     return np.asarray(np.round((points * scale - 0.5) * 2**_SHIFT), np.int32)
 
 
-def _legend() -> dict[str, Any]:
-    return {
-        "colors": [{"label-value": c, "rgba": [*rgb, 128]} for c, _, rgb in COMPARTMENTS],
-        "properties": [{"label-value": c, "name": name} for c, name, _ in COMPARTMENTS],
-    }
-
-
 def _write_nuclei(labels: Any, kept: KeptSlide, slide: Slide, count: int) -> None:
     """The finest level block by block, the others from it strip by strip: no slide in memory."""
     mpp = float(_setting(kept, "nuclei"))
     group = labels.create_group("nuclei")
     rows, columns = slide.grid_shape(mpp)
-    level = _new_array(group, "0", (rows, columns), np.dtype(np.uint32), ("y", "x"))
+    level = new_array(group, "0", (rows, columns), np.dtype(np.uint32), ("y", "x"))
     for window in nucleus_windows(kept, slide):
         b = window.block
         level[b.y : b.y + b.height, b.x : b.x + b.width] = window.core
     for number in range(1, count):
         rows, columns = (rows + 1) // 2, (columns + 1) // 2
-        smaller = _new_array(group, str(number), (rows, columns), level.dtype, ("y", "x"))
-        for top in range(0, rows, _SHARD):
-            strip = level[2 * top : 2 * (top + _SHARD)]
-            smaller[top : top + _SHARD] = strip[::2, ::2]
+        smaller = new_array(group, str(number), (rows, columns), level.dtype, ("y", "x"))
+        for top in range(0, rows, SHARD_PX):
+            strip = level[2 * top : 2 * (top + SHARD_PX)]
+            smaller[top : top + SHARD_PX] = strip[::2, ::2]
         level = smaller
-    group.attrs["ome"] = _metadata("nuclei", mpp, count, ("y", "x")) | {
+    group.attrs["ome"] = pyramid("nuclei", _halving(mpp, count), ("y", "x")) | {
         "image-label": {"source": {"image": "../../"}}
     }
-    group.attrs["histoquant"] = {"label": "row of nuclei.parquet, counted from 1"}
+    group.attrs["histoquant"] = ROW_OF_NUCLEI
 
 
 def _write_label(
@@ -140,9 +127,9 @@ def _write_label(
 ) -> None:
     group = labels.create_group(name)
     for number, values in enumerate(levels):
-        array = _new_array(group, str(number), values.shape, values.dtype, ("y", "x"))
+        array = new_array(group, str(number), values.shape, values.dtype, ("y", "x"))
         array[...] = values
-    ome = _metadata(name, mpp, len(levels), ("y", "x"))
+    ome = pyramid(name, _halving(mpp, len(levels)), ("y", "x"))
     group.attrs["ome"] = ome | {"image-label": legend | {"source": {"image": "../../"}}}
 
 
@@ -151,9 +138,9 @@ def _write_levels(
 ) -> None:
     axes = ("c", "y", "x")
     for number, values in enumerate(levels):
-        array = _new_array(root, str(number), values.shape, values.dtype, axes)
+        array = new_array(root, str(number), values.shape, values.dtype, axes)
         array[...] = values
-    ome = _metadata(name, mpp, len(levels), axes)
+    ome = pyramid(name, _halving(mpp, len(levels)), axes, is_mean=True)
     highest = float(np.iinfo(levels[0].dtype).max) if levels[0].dtype.kind == "u" else 1.0
     colours = ("FF0000", "00FF00", "0000FF") if len(channels) == 3 else ("FFFFFF",) * len(channels)
     ome["omero"] = {
@@ -167,51 +154,8 @@ def _write_levels(
     root.attrs["histoquant"] = {"version": __version__}
 
 
-def _new_array(
-    group: Any, name: str, size: tuple[int, ...], dtype: np.dtype[Any], axes: tuple[str, ...]
-) -> Any:
-    """A sharded array: whole channels apart, chunks of 512 in shards of 4096 px."""
-    lead = (1,) * (len(size) - 2)
-    shard = tuple(min(_SHARD, -(-n // _CHUNK) * _CHUNK) for n in size[-2:])
-    return group.create_array(
-        name,
-        shape=size,
-        dtype=dtype,
-        chunks=(*lead, _CHUNK, _CHUNK),
-        shards=(*size[:-2], *shard),
-        dimension_names=axes,
-    )
-
-
-def _metadata(name: str, mpp: float, count: int, axes: tuple[str, ...]) -> dict[str, Any]:
-    """``ome`` attributes of a pyramid of factor 2.
-
-    A mean lies in the middle of its pixels; a label, every second one, where that pixel lay.
-    """
-    channels = len(axes) - 2
-    kinds = [
-        {"name": a, "type": "channel"} if a == "c"
-        else {"name": a, "type": "space", "unit": "micrometer"}
-        for a in axes
-    ]  # fmt: skip
-    datasets = []
-    for level in range(count):
-        pixel = mpp * 2**level
-        first = pixel / 2 if channels else mpp / 2
-        datasets.append(
-            {
-                "path": str(level),
-                "coordinateTransformations": [
-                    {"type": "scale", "scale": [1.0] * channels + [pixel, pixel]},
-                    {"type": "translation",
-                     "translation": [0.0] * channels + [first, first]},
-                ],
-            }
-        )  # fmt: skip
-    return {
-        "version": VERSION,
-        "multiscales": [{"name": name, "axes": kinds, "datasets": datasets}],
-    }
+def _halving(mpp: float, count: int) -> list[float]:
+    return [mpp * 2**level for level in range(count)]
 
 
 def _halved_mean(picture: Array) -> list[Array]:

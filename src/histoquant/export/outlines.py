@@ -1,56 +1,24 @@
 """The outlines of a slide's nuclei, which no result keeps: found again with what is on record.
 
-Finding nuclei has finite support and no chance in it, so the same slide, settings, white level
-and stain vectors give the same pixels. Whether they did is checked: every nucleus of the table
-must come up at its place.
+The slide must be the same, and every nucleus of the table must come up at its place.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import shapely
 from numpy.typing import NDArray
 
-from histoquant.blocks import Block, plan_blocks
-from histoquant.detection import nuclei_in_window, nucleus_ids
 from histoquant.errors import ResultError, SlideError
 from histoquant.export.kept import KeptSlide
 from histoquant.geojson import outlines
-from histoquant.nuclei import HALO_UM, MAX_EXTENT_UM
+from histoquant.outlining import Window, outline_nuclei, recorded_model
 from histoquant.settings import Settings, settings_from
 from histoquant.slides import Slide, open_slide
-from histoquant.stains import StainModel
-
-
-@dataclass(frozen=True, eq=False)
-class Window:
-    """A block with a margin, and the nuclei in it.
-
-    Attributes
-    ----------
-    block
-        In pixels of the grid of the nuclei.
-    margin
-        How far the window reaches beyond the block on every side, in px.
-    labels
-        uint32 (y, x): 0, or the number of a nucleus: its row in the table, counted from 1.
-    """
-
-    block: Block
-    margin: int
-    labels: NDArray[np.uint32]
-
-    @property
-    def core(self) -> NDArray[np.uint32]:
-        """The labels of the block alone."""
-        m = self.margin
-        return self.labels[m : m + self.block.height, m : m + self.block.width]
 
 
 @contextmanager
@@ -87,46 +55,23 @@ def measured_slide(kept: KeptSlide) -> Iterator[Slide]:
         yield slide
 
 
-def no_outlines(kept: KeptSlide) -> str:
-    """Why the slide's nuclei cannot be outlined again; empty where they can, or there are none."""
-    if kept.nuclei is None or kept.nuclei.empty or "fluorescence" not in kept.record["provenance"]:
-        return ""
-    return "nuclei are outlined again in bright-field slides only, so far"
-
-
 def nucleus_windows(kept: KeptSlide, slide: Slide) -> Iterator[Window]:
-    """The nuclei of a p16 slide as labels, block by block.
-
-    Every pixel of every nucleus of the table lies in the core of one of the windows.
+    """The nuclei of a p16 slide as labels, block by block; see `outlining.outline_nuclei`.
 
     Raises
     ------
-    SlideError
-        When the slide has no colours to find nuclei by.
     ResultError
         At the end, when a nucleus of the table did not come up.
     """
-    nuclei = kept.nuclei
-    if nuclei is None or nuclei.empty:
+    if kept.nuclei is None or kept.nuclei.empty:
         return
-    if no_outlines(kept):
-        raise SlideError(
-            f"{slide.path}: {no_outlines(kept)}; without outlines this slide can be exported"
-        )
-    settings, model = _settings(kept), _model(kept)
-    numbers = {name: n for n, name in enumerate(nuclei["nucleus_id"].tolist(), start=1)}
-    seen = np.zeros(len(numbers) + 1, np.bool_)
-    for block in _occupied(nuclei, slide, settings):
-        window = _window(block, slide, model, settings, numbers)
-        seen[np.unique(window.core)] = True
-        yield window
-    lost = int((~seen[1:]).sum())
-    if lost and not kept.summary.get("n_edits"):
-        raise ResultError(
-            f"{kept.slide_id}: {lost} of {len(numbers)} nuclei were not found again at their "
-            f"place, so their outlines are unknown; they were measured by histoquant "
-            f"{kept.summary.get('version')}. Measure the slide again with this version"
-        )
+    model = recorded_model(kept.record["provenance"], kept.slide_id)
+    drawn = bool(kept.summary.get("n_edits"))
+    try:
+        yield from outline_nuclei(kept.nuclei, slide, model, _settings(kept), some_are_drawn=drawn)
+    except ResultError as error:
+        version = kept.summary.get("version")
+        raise ResultError(f"{kept.slide_id}, measured by histoquant {version}: {error}") from None
 
 
 def nucleus_outlines(kept: KeptSlide) -> dict[int, Any]:
@@ -167,51 +112,6 @@ def _outline(labels: NDArray[np.uint32], number: int, centre: NDArray[np.float64
     return shapely.transform(polygon, lambda points: points + (left, top))
 
 
-def _window(
-    block: Block, slide: Slide, model: StainModel, settings: Settings, numbers: dict[str, int]
-) -> Window:
-    """Find the nuclei around a block as they were found when they were measured."""
-    mpp = settings.nuclei.mpp
-    # A nucleus that reaches into the block has its own support around its centroid.
-    margin = int(np.ceil((HALO_UM + MAX_EXTENT_UM) / mpp))
-    top, left = block.y - margin, block.x - margin
-    window = (top, left, block.height + 2 * margin, block.width + 2 * margin)
-    labels, found = nuclei_in_window(slide, model, settings, window)
-    names = nucleus_ids(pd.DataFrame({name: found[name] for name in ("y_um", "x_um")}))
-    lookup = np.zeros(int(labels.max(initial=0)) + 1, np.uint32)
-    lookup[found["label"].astype(np.intp)] = [numbers.get(name, 0) for name in names]
-    return Window(block, margin, lookup[labels])
-
-
-def _occupied(nuclei: pd.DataFrame, slide: Slide, settings: Settings) -> Iterator[Block]:
-    """Blocks into which a nucleus of the table may reach."""
-    mpp = settings.nuclei.mpp
-    reach = MAX_EXTENT_UM / mpp
-    y, x = (nuclei[c].to_numpy(np.float64) / mpp for c in ("y_um", "x_um"))
-    for block in plan_blocks(slide.grid_shape(mpp), settings.compute.block_px):
-        near = (y >= block.y - reach) & (y < block.y + block.height + reach)
-        near &= (x >= block.x - reach) & (x < block.x + block.width + reach)
-        if near.any():
-            yield block
-
-
 def _settings(kept: KeptSlide) -> Settings:
     given: dict[str, Any] = kept.record["provenance"].get("settings", {})
     return settings_from(given, f"{kept.slide_id}: the settings on record")
-
-
-def _model(kept: KeptSlide) -> StainModel:
-    """The stain model on record, to the last bit."""
-    provenance = kept.record["provenance"]
-    try:
-        stains, white = provenance["stains"], provenance["white"]["values"]
-        return StainModel(
-            names=tuple(stains["names"]),
-            vectors=tuple(tuple(map(float, vector)) for vector in stains["vectors"]),  # type: ignore[arg-type]
-            white=tuple(map(float, white)),  # type: ignore[arg-type]
-            source=str(stains["source"]),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise ResultError(
-            f"{kept.slide_id}: result.json keeps no stain model to find nuclei by ({error!r})"
-        ) from None

@@ -27,13 +27,10 @@ class Exported:
         Files and folders written.
     failed
         Name of a slide -> why it is not among them.
-    notes
-        Name of a slide that was exported -> what it lacks.
     """
 
     paths: list[Path] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
-    notes: dict[str, str] = field(default_factory=dict)
 
 
 def export_results(
@@ -89,20 +86,11 @@ def export_results(
             on_slide(slide.slide_id)
         try:
             exported.paths.append(write(slide, folder))
-            if to == "ome-zarr":
-                _note_no_labels(slide, exported)
         except ExportError:
             raise
         except (HistoquantError, OSError, ValueError, KeyError) as error:
             exported.failed[slide.slide_id] = str(error)
     return exported
-
-
-def _note_no_labels(slide: KeptSlide, exported: Exported) -> None:
-    from histoquant.export.outlines import no_outlines
-
-    if why := no_outlines(slide):
-        exported.notes[slide.slide_id] = f"without labels of nuclei: {why}"
 
 
 def _workbook(run: RunDirectory, folder: Path) -> Path:

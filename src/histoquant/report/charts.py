@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 from histoquant.drift import Stain
@@ -28,6 +29,10 @@ from histoquant.study.svg import (
 from histoquant.tables import Column, is_missing
 
 Row = Mapping[str, Any]
+_RADII = (4.2, 3.4, 2.7, 2.1, 1.6, 1.2)
+_ROOM_PX = 35.0
+"""Of the dots of a strip, to either side of their middle."""
+
 FATES = {"done": GREEN, "failed": ORANGE, "excluded": "#8a93a1", "pending": BLUE}
 """Colour of each fate of a slide."""
 
@@ -77,34 +82,46 @@ def strip(column: Column, points: Sequence[Point], n_missing: int) -> Drawing | 
     middle = 86.0
     drawing.line((24, 126), (516, 126), LINE, 1)
     drawing.axis_below(scale, 126, 122, "")
-    own = sorted(p.value for p in points if not p.control and math.isfinite(p.value))
+    own = [p.value for p in points if not p.control and math.isfinite(p.value)]
     if own:
-        at = scale(own[len(own) // 2] if len(own) % 2 else sum(own[len(own) // 2 - 1 :][:2]) / 2)
-        drawing.line((at, 50), (at, 124), BLUE, 2)
-    for point, y in _swarm([p for p in points if math.isfinite(p.value)], scale):
+        drawing.line((scale(median(own)), 50), (scale(median(own)), 124), BLUE, 2)
+    radius, placed = _apart([p for p in points if math.isfinite(p.value)], scale)
+    for point, y in placed:
         fill, ring = ("#ffffff", SOFT) if point.control else (INK, "#ffffff")
         hint = f"{point.name}: {show(point.value)}{unit}"
-        drawing.dot((scale(point.value), middle + y), 4.2, fill, ring, hint)
-    notes = f"{len(own)} sample{'' if len(own) == 1 else 's'}" + (
-        f", {n_missing} missing" if n_missing else ""
-    )
+        drawing.dot((scale(point.value), middle + y), radius, fill, ring, hint)
+    notes = f"{len(own)} sample{'' if len(own) == 1 else 's'}"
+    notes += f", median {show(float(median(own)))}" if own else ""
+    notes += f", {n_missing} missing" if n_missing else ""
     drawing.text((516, 38), notes, anchor="end", colour=SOFT, size=12.5)
     return drawing
 
 
-def _swarm(points: Sequence[Point], scale: Scale) -> list[tuple[Point, float]]:
-    """Points with offsets across the axis that keep them apart where there is room."""
+def _apart(points: Sequence[Point], scale: Scale) -> tuple[float, list[tuple[Point, float]]]:
+    """Radius of the dots, and their offsets: the largest dots that none of them hides another."""
+    for radius in _RADII:
+        placed = _swarm(points, scale, radius)
+        if placed is not None:
+            return radius, placed
+    return _RADII[-1], [(point, 0.0) for point in points]
+
+
+def _swarm(
+    points: Sequence[Point], scale: Scale, radius: float
+) -> list[tuple[Point, float]] | None:
+    """Points with offsets across the axis that keep them apart; None where there is no room."""
+    step_px, apart = 2.05 * radius, 2 * radius
     placed: list[tuple[float, float]] = []
     out = []
     for point in sorted(points, key=lambda p: (p.value, p.name)):
         x = scale(point.value)
-        near = [(px, py) for px, py in placed[-60:] if abs(px - x) < 9]
-        for step in range(9):
-            y = (step + 1) // 2 * 8.6 * (1 if step % 2 else -1)
-            if all((px - x) ** 2 + (py - y) ** 2 >= 8.4**2 for px, py in near):
+        near = [(px, py) for px, py in placed if abs(px - x) < apart]
+        for step in range(2 * int(_ROOM_PX / step_px) + 1):
+            y = (step + 1) // 2 * step_px * (1 if step % 2 else -1)
+            if all((px - x) ** 2 + (py - y) ** 2 >= apart**2 for px, py in near):
                 break
         else:
-            y = 0.0  # no room: they lie on each other
+            return None
         placed.append((x, y))
         out.append((point, y))
     return out
@@ -140,6 +157,9 @@ def staining(title: str, stains: Sequence[Stain], rows: Sequence[Row], name: str
             side = (k % 5 - 2) * min(step / 9, 8)
             drawing.dot((x + side, scale(value)), 3.4, "#ffffff", SOFT,
                         f"{slide.slide_id}: {value:.3g} OD")  # fmt: skip
+        if not is_missing(row[name]):  # over the dots: it is what is judged
+            off = _is_off(row, band, name)
+            drawing.diamond((x, scale(float(row[name]))), 7, ORANGE if off else BLUE)
     return drawing
 
 
@@ -147,14 +167,12 @@ def _batch(
     drawing: Drawing, scale: Scale, x: float, step: float, row: Row,
     band: tuple[float, float] | None, name: str,
 ) -> None:  # fmt: skip
-    """One batch: what is expected as a band, its median as a diamond, its name."""
+    """One batch: what is expected as a band, and its name."""
     off = _is_off(row, band, name)
     if band:
         low, high = band
         drawing.box((x - 0.38 * step, scale(high)), (0.76 * step, scale(low) - scale(high)),
                     TINT, LINE)  # fmt: skip
-    if not is_missing(row[name]):
-        drawing.diamond((x, scale(float(row[name]))), 7, ORANGE if off else BLUE)
     label = str(row["batch"])
     room = max(int(step / 7), 4)
     drawing.text((x, 258), label if len(label) <= room else f"{label[: room - 1]}…",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from histoquant.settings import Marker
@@ -50,6 +51,14 @@ PROVENANCE = (
 MISSING = "–"
 
 
+def in_unit(column: Column, marker_units: Iterable[str]) -> Column:
+    """`column` in what the marker was measured in: OD, or in fluorescence grey levels."""
+    named = " or ".join(sorted({unit for unit in marker_units if unit})) or "OD"
+    if "OD" not in column.unit.split() or named == "OD":
+        return column
+    return replace(column, unit=column.unit.replace("OD", named))
+
+
 def show(value: Any) -> str:
     """A value for people: four significant digits, a dash where it is missing."""
     if is_missing(value):
@@ -63,7 +72,7 @@ def show_rate(row: Mapping[str, Any], column: Column) -> str:
     """A figure with its 95 % limits where it has them: ``12.3 [9.8-15.1]``."""
     text = show(row.get(column.name))
     low, high = row.get(f"{column.name}_low"), row.get(f"{column.name}_high")
-    if not column.pool.has_limits or is_missing(low) or is_missing(high):
+    if not column.pool.has_limits or text == MISSING or is_missing(low) or is_missing(high):
         return text
     return f"{text} [{show_short(low)}–{show_short(high)}]"
 

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from histoquant import drift, tables
 from histoquant.drift import Stain
 from histoquant.report import charts
-from histoquant.report.figures import HEADLINES, PROVENANCE, show, show_rate
+from histoquant.report.figures import HEADLINES, PROVENANCE, in_unit, show, show_rate
 from histoquant.rundir import STATUSES
 from histoquant.settings import Marker
 from histoquant.study.svg import Drawing
@@ -37,7 +37,8 @@ def lost_slides(ledger: Sequence[Row]) -> list[dict[str, Any]]:
             groups.setdefault((row["status"], _common(row)), []).append(row["slide_id"] or
                                                                         row["slide"])  # fmt: skip
     return [
-        {"status": status, "reason": reason, "n": len(names), "which": _listed(names)}
+        {"status": status, "reason": reason, "n": len(names), "which": names[:_MOST_NAMES],
+         "n_more": max(len(names) - _MOST_NAMES, 0)}
         for (status, reason), names in sorted(
             groups.items(), key=lambda item: (STATUSES.index(item[0][0]), -len(item[1]))
         )
@@ -54,12 +55,6 @@ def _common(row: Row) -> str:
     return reason
 
 
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:_MOST_NAMES])
-    more = len(names) - _MOST_NAMES
-    return f"{shown} and {more} more: see the ledger" if more > 0 else shown
-
-
 def marker_table(marker: Marker, rows: Sequence[Row]) -> dict[str, Any] | None:
     """Columns, cells and drawings of one marker's samples; None without any."""
     own = [row for row in rows if row["marker"] == marker]
@@ -71,7 +66,8 @@ def marker_table(marker: Marker, rows: Sequence[Row]) -> dict[str, Any] | None:
         keys = [c for c in keys if c.name != "control"]
     if not any(row.get("person") for row in own):
         keys.insert(0, next(c for c in tables.SAMPLE if c.name == "slides"))
-    figures = figure_columns(marker)
+    units = [str(row.get("marker_unit") or "") for row in own]
+    figures = [in_unit(column, units) for column in figure_columns(marker)]
     headlines = figures[: len(HEADLINES[marker])]
     drawings = (_strip(column, own) for column in headlines)
     return {

@@ -49,8 +49,11 @@ def write_report(directory: Path | str, *, rewrite_tables: bool = True) -> Path:
     markers = run.write_tables() if rewrite_tables else run.marker_rows()
     ledger = run.ledger().rows
     done = [row for row in ledger if row["status"] == "done"]
-    records = {row["slide_id"]: read_record(run.slide(row["slide_id"])) or {} for row in done}
-    budget = slide_budget(len(done))
+    records = {row["slide_id"]: _record(run, row) for row in done}
+    shown = [
+        row for row in run.measured() if row["status"] == "done" or run.has_result(row["slide_id"])
+    ]
+    budget = slide_budget(len(shown))
     counts = fate_counts(ledger)
     page = _template().render(
         title=run.path.name,
@@ -66,9 +69,9 @@ def write_report(directory: Path | str, *, rewrite_tables: bool = True) -> Path:
         marker_tables=[t for marker in MARKERS if (t := marker_table(marker, markers))],
         drift=drift_section(run.stains()),
         quality=quality_section(records),
-        n_slides=len(done),
+        shown={row["slide_id"] for row in shown},
         # One at a time: the pictures of all slides need not be in memory twice.
-        slides=(slide_section(run, row, records[row["slide_id"]], budget) for row in done),
+        slides=(slide_section(run, row, _record(run, row), budget) for row in shown),
         ledger=ledger,
         ledger_columns=_ledger_columns(ledger),
         study=_study(run.path),
@@ -76,6 +79,10 @@ def write_report(directory: Path | str, *, rewrite_tables: bool = True) -> Path:
     path = run.path / "report.html"
     atomic.write_text(path, page)
     return path
+
+
+def _record(run: RunDirectory, row: Row) -> dict[str, Any]:
+    return read_record(run.slide(row["slide_id"])) or {}
 
 
 def _ledger_columns(ledger: Sequence[Row]) -> list[Column]:
@@ -110,7 +117,13 @@ def _template() -> Any:
         finalize=finalize,
     )
     environment.filters["day"] = _day
+    environment.filters["breakable"] = _breakable
     return environment.get_template("page.html")
+
+
+def _breakable(name: str) -> Markup:
+    """The name of a column, which lines may break behind its underscores."""
+    return Markup("_<wbr>").join(name.split("_"))
 
 
 def _day(moment: str) -> str:

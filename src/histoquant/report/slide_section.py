@@ -9,8 +9,9 @@ from typing import Any
 from markupsafe import Markup
 
 from histoquant import tables
+from histoquant.overlay import legend
 from histoquant.report import charts
-from histoquant.report.figures import HEADLINES, PROVENANCE, show
+from histoquant.report.figures import HEADLINES, PROVENANCE, in_unit, show
 from histoquant.report.overview import cell, figure_columns, verdict_of
 from histoquant.report.pictures import overlay_uri
 from histoquant.report.straight import course, profile, read_straightened
@@ -22,7 +23,7 @@ _UNREADABLE = (OSError, ValueError, KeyError, TypeError)
 
 
 def slide_section(run: RunDirectory, row: Row, record: Row, budget: int) -> dict[str, Any]:
-    """What ``slide.html`` shows of a slide that is done.
+    """What ``slide.html`` shows of a slide that has a result.
 
     Parameters
     ----------
@@ -50,9 +51,14 @@ def slide_section(run: RunDirectory, row: Row, record: Row, budget: int) -> dict
         "find": " ".join([row["slide_id"], marker, verdict, *sample]),
         "verdict": verdict,
         "remarks": remarks,
+        "fate": "" if row["status"] == "done" else f"{row['status']}: {row['reason']}",
+        "legend": legend(marker, on_black="fluorescence" in record.get("provenance", {})),
         "overlay": overlay,
         "no_overlay": no_overlay,
-        "figures": [(c, cell(summary, c)["text"]) for c in figure_columns(marker)],
+        "figures": [
+            (in_unit(c, [str(summary.get("marker_unit") or "")]), cell(summary, c)["text"])
+            for c in figure_columns(marker)
+        ],
         "n_first": len(HEADLINES[marker]),
         "reasons": _grouped_reasons(record["reasons"]),
         "provenance": [
