@@ -218,7 +218,14 @@ def test_degenerate_input_gets_a_sentence(n: int, kind: str) -> None:
     row = found.row()
     assert "nan" not in str(row["reason"])
     if n and not usable:
-        assert "lack one of the four" in found.note
+        assert "without all four measurements" in found.note
+
+
+def test_without_a_baseline_the_reading_does_not_say_that_no_pair_was_measured() -> None:
+    nothing = [math.nan] * 3
+    found = read_reversal(points(nothing, nothing, [1, 2, 3], [2, 3, 5]), Yardstick("lower"))
+    assert found.reason.startswith("Undecided: nobody has all four measurements.")
+    assert "no pair was measured" not in found.reason
 
 
 def test_values_of_zero_are_compared_as_differences_and_the_note_says_so() -> None:
@@ -226,7 +233,7 @@ def test_values_of_zero_are_compared_as_differences_and_the_note_says_so() -> No
     found = read_reversal(data, Yardstick("lower", margin=1.25))
     assert found.yardstick.scale == "linear"
     assert found.yardstick.margin is None
-    assert "1 people have values of 0" in found.note
+    assert "1 person has values of 0" in found.note
     assert found.treated.estimate == pytest.approx(-1.5)
 
 

@@ -18,6 +18,7 @@ from histoquant.study.contrasts import (
     influence_sentence,
     leave_one_out,
 )
+from histoquant.study.means import number
 from histoquant.study.outcomes import declared_outcomes
 from histoquant.study.pairs import Pairs, pairs_from_arrays
 
@@ -102,8 +103,8 @@ def test_a_zero_means_differences_for_all_and_no_constant() -> None:
     [
         ([], [], "no pair was measured"),
         ([1], [2], "one pair has no spread"),
-        ([1, 2], [2, 2], "2 pair(s): no exact P below 1"),
-        ([1, 2, 4], [2, 3, 5], "3 pair(s): no exact P below 0.25"),
+        ([1, 2], [2, 2], "2 pairs: no exact P below 1"),
+        ([1, 2, 4], [2, 3, 5], "3 pairs: no exact P below 0.25"),
         ([1] * 8, [1] * 8, "8 of 8 pairs have no difference"),
         ([0] * 8, [0] * 8, "8 pairs have a value of 0 or below"),
         ([2] * 8, [1] * 8, "all 8 pairs show the same"),
@@ -173,7 +174,13 @@ def test_leaving_out_each_person_in_turn() -> None:
     assert found[2].estimate == pytest.approx(expected, rel=1e-12)
     assert found[2].n == 6
     assert min(found, key=lambda f: f.estimate).person == "003"
-    assert "(without 003)" in influence_sentence(pairs_of(treated, placebo))
+    low, high = (number(math.exp(v)) for v in stats.ttest_1samp(
+        np.log(treated[rest] / placebo[rest]), 0).confidence_interval())  # fmt: skip
+    said = influence_sentence(pairs_of(treated, placebo))
+    assert f"(95 % interval {low} to {high}, without 003)" in said
+    assert ", with t tests from P = " in said
+    strong = influence_sentence(pairs_of(placebo * np.linspace(0.31, 0.33, 7), placebo))
+    assert strong.endswith("each time with P < 0.0001 (t)")
 
 
 def test_the_seed_decides_a_drawn_p() -> None:

@@ -210,7 +210,7 @@ def test_too_few_pairs_for_an_interval_say_what_they_could(n: int) -> None:
     found = hodges_lehmann(np.arange(n))
     assert found.estimate == (n - 1) / 2
     assert np.isnan(found.low)
-    assert f"{n} pair(s) allow an exact interval of" in found.reason
+    assert f"{n} pair{' allows' if n == 1 else 's allow'} an exact interval of" in found.reason
     assert f"{100 * (1 - 2 / 2**n):.4g} %" in found.reason
 
 

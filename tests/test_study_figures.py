@@ -7,11 +7,13 @@ import re
 from xml.etree import ElementTree
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from histoquant.study import figures
 from histoquant.study.figures import ForestRow, Slope
 from histoquant.study.flow_figure import FlowStep, flow
+from histoquant.study.illustrate import pigment_agreement
 from histoquant.study.svg import Drawing, Scale, number, text_width, wrap
 
 NAN = math.nan
@@ -140,3 +142,19 @@ def test_the_same_figure_twice_is_the_same_text() -> None:
     again = figures.paired_slopes("p16", "positive (%)", [SLOPE], ["4 people"])
     assert again.file() == DRAWINGS["slopes"].file()
     assert isinstance(again, Drawing)
+
+
+def test_limits_of_agreement_say_where_the_difference_goes_with_the_mean() -> None:
+    rng = np.random.default_rng(4)
+    before = rng.uniform(5, 40, 24)
+
+    def text(after: np.ndarray) -> str:
+        table = pd.DataFrame({"marker": "p16", "positive_percent": before,
+                              "positive_percent_without_pigment": after})  # fmt: skip
+        drawing = pigment_agreement(table)
+        assert drawing is not None
+        root = ElementTree.fromstring(drawing.file())
+        return " ".join("".join(e.itertext()) for e in root.iter() if e.tag.endswith("}text"))
+
+    assert "The difference grows with the mean, by 0.1" in text(0.9 * before)
+    assert "difference grows" not in text(before - rng.normal(2, 0.5, 24))

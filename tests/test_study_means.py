@@ -95,7 +95,7 @@ def test_a_zero_keeps_its_pair_and_changes_the_scale_of_all() -> None:
     effects, scale, note = means.pair_effects([0.0, 9.0], [1.0, 3.0])
     assert scale == "linear"
     assert list(effects) == [-1, 6]
-    assert "1 pairs have a value of 0" in note
+    assert "1 pair has a value of 0" in note
 
 
 @pytest.mark.parametrize(

@@ -60,11 +60,21 @@ def test_the_tipping_point_by_hand() -> None:
     assert at.se == given.completers.se
 
 
+def test_one_missing_pair_is_one() -> None:
+    given = Effects(np.log([0.5, 0.6, 0.7, 0.55, 0.65]), 1)
+    words = " ".join(row.meaning for row in missing_lines(given))
+    assert "missing: 1 of 6 enrolled" in words
+    assert "if the missing pair had the lowest effect seen" in words
+    assert "if the missing pair had a ratio of" in words
+    assert "1 missing pairs" not in words
+    assert "on average" not in words
+
+
 def test_the_tipping_point_is_told_as_people_read_it() -> None:
     given = Effects(np.log([0.5, 0.6, 0.7, 0.55, 0.65]), 5)
     found = tipping_point(given)
     text = tipping_text(found, given)
-    assert "no longer exclude no effect if the 5 missing pairs" in text
+    assert "no longer exclude no effect if the 5 missing pairs had" in text
     assert f"a ratio of {math.exp(found.missing_effect):.2f}" in text
     weak = Effects(np.array([-1.0, 2.0, 0.5]), 2, "linear")
     assert "would exclude no effect if the 2 missing pairs" in tipping_text(

@@ -145,7 +145,7 @@ def test_a_model_that_cannot_be_fitted_gives_way(
     ("table", "baseline", "word"),
     [
         (cohort(1, n=0), "", "0 people"),
-        (cohort(1, n=1, sections=3), "", "1 people"),
+        (cohort(1, n=1, sections=3), "", "1 person"),
         (cohort(1, n=2, sections=3), "", "2 people"),
         (cohort(1), "", "one value per hand"),
         (cohort(1, sections=3).query("treated"), "", "one of the arms"),

@@ -60,7 +60,9 @@ def test_a_table_that_is_none_of_samples_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match="its rows are nuclei, not samples"):
         read_markers(tmp_path)
     folder = write_markers(tmp_path, [sample("P01", "left", "many")])
-    with pytest.raises(StudyError, match="not numbers: positive_per_mm_dej 'many'"):
+    with pytest.raises(
+        StudyError, match="not numbers: positive_per_mm_dej 'many' of P01, left, month_8"
+    ):
         read_markers(folder)
 
 

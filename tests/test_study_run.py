@@ -368,6 +368,20 @@ def test_the_page_says(model: StudyResult, words: str) -> None:
     assert words in Page((model.directory / "study.html").read_text(encoding="utf-8")).words
 
 
+def test_the_methods_are_those_that_were_used(
+    model: StudyResult, with_baselines: StudyResult
+) -> None:
+    words = Page((model.directory / "study.html").read_text()).words
+    assert "negative binomial model fitted by generalised estimating equations" in words
+    assert "repeated without each person in turn" in words
+    assert "with the standard error of the completers" in words
+    for unused in ("linear mixed model", "bootstrap", "ANCOVA the difference"):
+        assert unused not in words
+    assert (
+        "ANCOVA the difference" in Page((with_baselines.directory / "study.html").read_text()).words
+    )
+
+
 def test_the_page_reads_the_baselines(with_baselines: StudyResult) -> None:
     words = Page((with_baselines.directory / "study.html").read_text(encoding="utf-8")).words
     assert "Against baseline: reversal." in words
@@ -468,6 +482,16 @@ def test_degenerate_studies_say_what_can_be_said(tmp_path: Path, case: str, plan
     n = {"no pair": 0, "one pair": 1, "two pairs": 2, "three pairs": 3}.get(case)
     n = n if n is not None else (5 if case in ("not a number", "infinite") else 6)
     assert p16["n_pairs"] == n
+    words = Page((result.directory / "study.html").read_text()).words
+    if case == "one pair":
+        assert "1 person of 6 enrolled: cream / vehicle 1.10, without an interval (1 pair:" in words
+        assert "0.05 in an exact test." in words
+        assert "The t test can" not in words
+    if case == "all equal":
+        assert "cream / vehicle 1.00, without an interval (6 of 6 pairs" in words
+    if case in ("two pairs", "three pairs"):
+        assert "in an exact test. The t test can, but it leans on normality" in words
+    assert re.search(r"\b1 (pairs|people)\b|pair\(s\)", words) is None
     if n < 2 or case in ("all equal", "all zero"):
         assert pd.isna(p16["p_t"])
         assert isinstance(p16["note"], str)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -14,6 +15,16 @@ from numpy.typing import NDArray
 
 from histoquant.errors import SlideError
 from histoquant.slides.handles import Handle
+
+Read = Callable[[int, int], bytes]
+
+
+def unreadable(where: str, offset: int, count: int, error: Exception) -> SlideError:
+    """What to say of bytes that the disk does not give; the message begins with `where`."""
+    return SlideError(
+        f"{where}: {count} bytes at byte {offset} cannot be read ({error}). "
+        "Check that the disk is still there and the file unchanged."
+    )
 
 
 class SharedFile:
@@ -26,22 +37,22 @@ class SharedFile:
     def __init__(self, path: Path) -> None:
         self._handle = Handle(partial(_Descriptor, path), _Descriptor.close)
 
-    def read(self, offset: int, count: int, where: str) -> bytes:
-        """Read `count` bytes at `offset`: fewer only at the end of the file.
+    @contextmanager
+    def reading(self) -> Iterator[Read]:
+        """Lend a function of offset and count for any number of reads through one open file.
 
-        Raises
-        ------
-        SlideError
-            When the file cannot be opened or read; the message begins with `where`.
+        It gives fewer bytes only at the end of the file, and raises OSError or OverflowError
+        (`unreadable` words them) when the file cannot be opened or read.
         """
-        try:
-            with self._handle.use() as file:
-                return file.read(offset, count)
-        except (OSError, OverflowError) as error:
-            raise SlideError(
-                f"{where}: {count} bytes at byte {offset} cannot be read ({error}). "
-                "Check that the disk is still there and the file unchanged."
-            ) from error
+        with ExitStack() as held:
+            files: list[_Descriptor] = []
+
+            def read(offset: int, count: int) -> bytes:
+                if not files:  # all that is wanted may be in memory already
+                    files.append(held.enter_context(self._handle.use()))
+                return files[0].read(offset, count)
+
+            yield read
 
     def close(self) -> None:
         """Close the file; a later read opens it again."""
@@ -90,6 +101,8 @@ class TileCache:
 
     def get(self, key: Hashable) -> NDArray[Any] | None:
         """Find the tile of `key`, or None."""
+        if key not in self._tiles:  # most are not: asked without the lock
+            return None
         with self._lock:
             tile = self._tiles.get(key)
             if tile is not None:

@@ -33,6 +33,7 @@ def lazy_pixels(slide: Slide, mpp: float, chunk: tuple[int, int]) -> da.Array:
         slide=slide,
         mpp=mpp,
         level=grid.index if is_stored else None,
+        starts=tuple(tuple(np.cumsum((0, *sizes)).tolist()) for sizes in chunks[:2]),
         chunks=chunks,
         dtype=slide.dtype,
         meta=np.empty((0, 0, 0), dtype=slide.dtype),
@@ -41,9 +42,16 @@ def lazy_pixels(slide: Slide, mpp: float, chunk: tuple[int, int]) -> da.Array:
 
 
 def _read_chunk(
-    slide: Slide, mpp: float, level: int | None, block_info: Any = None
+    slide: Slide,
+    mpp: float,
+    level: int | None,
+    starts: tuple[tuple[int, ...], tuple[int, ...]],
+    *,
+    block_id: tuple[int, int, int],
 ) -> NDArray[Any]:
-    (y, y_stop), (x, x_stop), _ = block_info[None]["array-location"]
+    """Read the chunk `block_id`, which dask fills in; `starts` are of each row and column."""
+    row, column, _ = block_id
+    (y, y_stop), (x, x_stop) = starts[0][row : row + 2], starts[1][column : column + 2]
     window = y, x, y_stop - y, x_stop - x
     if level is not None:
         rows, columns = slide.levels[level].shape

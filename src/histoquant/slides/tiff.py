@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from histoquant.errors import SlideError
-from histoquant.slides.files import SharedFile, TileCache
+from histoquant.slides.files import Read, SharedFile, TileCache, unreadable
 from histoquant.slides.source import Level, OnDamage
 from histoquant.slides.tiff_layout import read_layout
 from histoquant.slides.tiff_planes import Plane
@@ -120,70 +120,85 @@ class TiffSource:
         (y, x), (height, width) = corner, out.shape[:2]
         down = list(_parts(y, height, picture.tile[0], picture.shape[0]))
         across = list(_parts(x, width, picture.tile[1], picture.shape[1]))
-        for row in down:
-            for column in across:
-                place = (name, row.tile, column.tile)
-                tiles = self._tiles(picture, place, row.is_shared or column.is_shared)
-                if tiles is None:
-                    out[row.of_window, column.of_window] = fill
-                    continue
-                for plane, tile in zip(picture.planes, tiles, strict=True):
-                    out[row.of_window, column.of_window, plane.out] = tile[
-                        row.of_tile, column.of_tile
-                    ]
+        # Between two decodings as little as can be: Python that was pushed out of the caches by
+        # a tile costs several times what it does in a loop of its own.
+        with self._file.reading() as read:
+            for row in down:
+                for column in across:
+                    place = (name, row.tile, column.tile)
+                    window = out[row.of_window, column.of_window]
+                    if not self._put(read, picture, place, (row, column), window):
+                        window[...] = fill
 
-    def _tiles(
-        self, picture: PyramidLevel, place: Tile, is_shared: bool
-    ) -> list[NDArray[Any]] | None:
-        """Give a decoded tile, (y, x, c) of each plane; None where any has no data."""
-        index = place[1] * picture.tile_columns + place[2]
-        if place in self._damaged or picture.is_missing(index):
-            return None
+    def _put(
+        self,
+        read: Read,
+        picture: PyramidLevel,
+        place: Tile,
+        parts: tuple[_Part, _Part],
+        window: NDArray[Any],
+    ) -> bool:
+        """Put part of a tile in `window`, plane by plane; False where any has no data."""
+        row, column = parts
+        if picture.missing[place[1] * picture.tile_columns + place[2]] or place in self._damaged:
+            return False
+        is_shared = row.is_shared or column.is_shared
         try:
-            return [self._tile(picture, plane, place, is_shared) for plane in picture.planes]
+            for plane in picture.planes:
+                # Nothing holds the tile any longer than this line: the next one takes its memory,
+                # which is still in the cache.
+                window[..., plane.out] = self._tile(read, picture, plane, place, is_shared)[
+                    row.of_tile, column.of_tile
+                ]
         except _DamagedTileError:
             if self._on_damage == "error":
                 raise
             with self._lock:
                 self._damaged.add(place)
-            return None
+            return False
+        return True
 
     def _tile(
-        self, picture: PyramidLevel, plane: Plane, place: Tile, is_shared: bool
+        self, read: Read, picture: PyramidLevel, plane: Plane, place: Tile, is_shared: bool
     ) -> NDArray[Any]:
+        """Give a tile of a plane, (y, x, c): the one that is kept, or decoded."""
         key = (*place, plane.out.start)
         tile = self._cache.get(key)
         if tile is None:
-            tile = self._decode(picture, plane, place)
+            tile = self._decode(read, picture, plane, place)
             if is_shared:
                 self._cache.put(key, tile)
         return tile
 
-    def _decode(self, picture: PyramidLevel, plane: Plane, place: Tile) -> NDArray[Any]:
-        name, row, column = place
-        level = f"level {name}" if isinstance(name, int) else name
-        where = f"{self._path}: {level}, tile row {row}, column {column}"
-        index = row * picture.tile_columns + column
+    def _decode(self, read: Read, picture: PyramidLevel, plane: Plane, place: Tile) -> NDArray[Any]:
+        index = place[1] * picture.tile_columns + place[2]
         offset, count = int(plane.offsets[index]), int(plane.counts[index])
-        data = self._file.read(offset, count, where)
+        try:
+            data = read(offset, count)
+        except (OSError, OverflowError) as error:
+            raise unreadable(self._where(place), offset, count, error) from error
         if len(data) < count:
             raise _DamagedTileError(
-                f"{where}: the file ends after {len(data)} of the tile's {count} bytes "
-                f"at byte {offset}. It is truncated; copy it again from the scanner."
+                f"{self._where(place)}: the file ends after {len(data)} of the tile's {count} "
+                f"bytes at byte {offset}. It is truncated; copy it again from the scanner."
             )
         try:
             tile = plane.decode(data, plane.first + index)
         except MemoryError as error:
-            raise SlideError(f"{where}: too little memory to decode it.") from error
+            raise SlideError(f"{self._where(place)}: too little memory to decode it.") from error
         except Exception as error:  # codecs raise whatever they like on damaged data
             raise _DamagedTileError(
-                f"{where}: {count} bytes at byte {offset} cannot be decoded ({error}). "
-                "The file is damaged; copy it again from the scanner."
+                f"{self._where(place)}: {count} bytes at byte {offset} cannot be decoded "
+                f"({error}). The file is damaged; copy it again from the scanner."
             ) from error
         channels = plane.out.stop - plane.out.start
         if tile.shape != (*picture.tile, channels) or tile.dtype != picture.dtype:
-            _check_tile(picture, channels, tile, (row, column), where)
+            _check_tile(picture, channels, tile, place[1:], self._where(place))
         return tile
+
+    def _where(self, place: Tile) -> str:
+        level = f"level {place[0]}" if isinstance(place[0], int) else place[0]
+        return f"{self._path}: {level}, tile row {place[1]}, column {place[2]}"
 
 
 def _check_tile(

@@ -19,7 +19,8 @@ _JPEG = {6, 7, 34892, 33007}
 _JPEG2000_YCBCR = 33003
 ALPHA = {1, 2}
 _ENDED = {6, 7, 33003, 33004, 33005, 33007, 34712, 34892}
-"""JPEG and JPEG 2000, which end with the marker FF D9."""
+"""JPEG and JPEG 2000, which end with a marker."""
+_END = b"\xff\xd9"
 
 _LARGEST_STRIP_BYTES = 2**22  # of pixels as they are; read in pieces of this size beyond it
 
@@ -180,7 +181,7 @@ def _decoder(page: TiffPage, kept: int, where: str) -> Decoder:
     convert = _ycbcr_to_rgb if page.compression == _JPEG2000_YCBCR and samples == 3 else None
 
     def decode(data: bytes, index: int) -> NDArray[Any]:
-        if has_end and b"\xff\xd9" not in data.rstrip(b"\0")[-16:]:
+        if has_end and not data.endswith(_END) and _END not in data.rstrip(b"\0")[-16:]:
             raise ValueError("they have no end: the tile is cut short")
         height, width, claimed = claim(data)
         if height > tile[0] or width > tile[1] or claimed > samples:

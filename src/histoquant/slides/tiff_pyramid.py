@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -28,15 +29,11 @@ class PyramidLevel:
     dtype: np.dtype[Any]
     planes: tuple[Plane, ...]
 
-    @property
+    @cached_property
     def missing(self) -> NDArray[np.bool_]:
         """Bool (tiles,): tiles of which a channel has no data in the file."""
         missing: NDArray[np.bool_] = np.logical_or.reduce([p.missing for p in self.planes])
         return missing
-
-    def is_missing(self, index: int) -> bool:
-        """Tell whether a channel of a tile has no data in the file."""
-        return any(not (plane.counts[index] and plane.offsets[index]) for plane in self.planes)
 
     def box(self, row: int, column: int) -> tuple[float, float, float, float]:
         """Top, left, height, width of a tile (level-0 px)."""

@@ -20,7 +20,7 @@ from histoquant.study.contrasts import Contrast, compare, contrast_rows, influen
 from histoquant.study.counts import compare_counts, count_sentence
 from histoquant.study.design import Design
 from histoquant.study.flow import flow_table
-from histoquant.study.means import finite, interval_text, p_text, pair_effects, unit_of
+from histoquant.study.means import counted, finite, interval_text, p_text, pair_effects, unit_of
 from histoquant.study.missing import Effects, at_baseline, missing_lines
 from histoquant.study.missing import Line as MissingLine
 from histoquant.study.mixed import mixed_contrast, sample_table, section_table
@@ -32,6 +32,9 @@ from histoquant.study.sensitivity import Line as SensitivityLine
 from histoquant.study.sensitivity import Study, sensitivity_lines
 
 Row = dict[str, object]
+
+ALL_ROWS = "over all"
+"""How the sentence on all visits and sections begins."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,8 +217,8 @@ def _all_rows(material: Material, outcome: Outcome) -> Iterator[str]:
     over = f"{visits} visits" if visits > 1 else ""
     over = " and ".join(filter(None, [over, f"{found.n_rows} sections" if repeated else ""]))
     yield (
-        f"over all {over}, by {found.method}{why}: {effect}, {p_text(found.effect.p)}, "
-        f"{found.n_people} people"
+        f"{ALL_ROWS} {over}, by {found.method}{why}: {effect}, {p_text(found.effect.p)}, "
+        f"{counted(found.n_people, 'person', 'people')}"
     )
 
 

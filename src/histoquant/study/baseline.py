@@ -40,6 +40,7 @@ from histoquant.study.means import (
     Mean,
     Scale,
     all_equal,
+    counted,
     difference,
     from_t,
     interval_text,
@@ -207,12 +208,18 @@ def read_reversal(points: FourPoints, yardstick: Yardstick) -> Reversal:
     treated = difference(after_treated, before_treated)
     placebo = difference(after_placebo, before_placebo)
     changes = (treated, placebo, difference(treated, placebo))
-    own, other, both = (mean_of(v, yardstick.alpha) for v in changes)
+    own, other, both = (_change(v, yardstick.alpha) for v in changes)
     before = difference(before_treated, before_placebo)
     after = difference(after_treated, after_placebo)
     adjusted = ancova(after, before, yardstick.alpha)
     reading, reason = read_intervals(own, other, both, yardstick)
     return Reversal(yardstick, own, other, both, adjusted, reading, reason, note)
+
+
+def _change(values: Floats, alpha: float) -> Mean:
+    if not values.size:  # there may be pairs: what is missing is a baseline
+        return Mean(0, reason="nobody has all four measurements")
+    return mean_of(values, alpha)
 
 
 def ancova(after: npt.ArrayLike, before: npt.ArrayLike, alpha: float = 0.05) -> Ancova:
@@ -233,7 +240,8 @@ def ancova(after: npt.ArrayLike, before: npt.ArrayLike, alpha: float = 0.05) -> 
     y, x = y[known], x[known]
     n = y.size
     if n < 3:
-        why = f"{n} pair(s) with baselines; an intercept, a slope and an interval take at least 3"
+        few = counted(n, "pair")
+        why = f"{few} with baselines; an intercept, a slope and an interval take at least 3"
         return Ancova(Mean(n, reason=why))
     if all_equal(x):
         why = "the baseline difference is the same in all pairs: nothing to adjust for"
@@ -330,7 +338,8 @@ def _facts(treated: Mean, placebo: Mean, difference: Mean, yardstick: Yardstick)
     better = f"{yardstick.direction} is better" if yardstick.direction else "no way is better"
     return (
         f"{words.capitalize()} of treated sites {own}, of placebo sites {other}; {compared} "
-        f"{both}, {p_text(difference.p)}, {difference.n} people{margin}; {better}."
+        f"{both}, {p_text(difference.p)}, {counted(difference.n, 'person', 'people')}"
+        f"{margin}; {better}."
     )
 
 
@@ -345,14 +354,15 @@ def _on_scale(points: FourPoints, yardstick: Yardstick) -> tuple[Floats, Yardsti
     notes = []
     if points.n_incomplete:
         notes.append(
-            f"{points.n_incomplete} of {len(points.before_treated)} people lack one of the four "
-            "measurements and are left out"
+            f"{points.n_incomplete} of {len(points.before_treated)} people without all four "
+            "measurements are left out"
         )
     if yardstick.scale == "log" and (table <= 0).any():
         people = int((table <= 0).any(axis=1).sum())
         notes.append(
-            f"{people} people have values of 0 or below, which have no logarithm: analysed as "
-            "differences" + (", without the margin, which is a ratio" if yardstick.margin else "")
+            f"{counted(people, 'person has', 'people have')} values of 0 or below, which have no "
+            "logarithm: analysed as differences"
+            + (", without the margin, which is a ratio" if yardstick.margin else "")
         )
         yardstick = replace(yardstick, scale="linear", margin=None)
     return np.log(table) if yardstick.scale == "log" else table, yardstick, "; ".join(notes)

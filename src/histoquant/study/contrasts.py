@@ -23,6 +23,7 @@ from histoquant.study.means import (
     NAN,
     Mean,
     Scale,
+    counted,
     mean_of,
     middle,
     number,
@@ -37,7 +38,7 @@ from histoquant.study.pairs import Pairs
 Row = dict[str, object]
 
 _NO_INTERVAL = "there is no interval, so no P is corrected for the other outcomes"
-_FEW = 6
+FEW = 6
 """Pairs below which no exact two-sided P reaches 0.05."""
 
 
@@ -154,13 +155,14 @@ class Contrast:
         if not self.n:
             yield "no pair was measured: nothing can be said of the effect"
             return
-        if self.n < _FEW:
-            yield f"{self.n} pair(s): no exact P below {self.rank.floor:g} is possible"
+        if self.n < FEW:
+            yield f"{counted(self.n, 'pair')}: no exact P below {self.rank.floor:g} is possible"
             if self.mean.has_interval:
                 yield "the t interval leans on normality, which so few cannot show"
         yield self.scale_note
         if self.rank.n_zero:
-            yield f"{self.rank.n_zero} of {self.n} pairs have no difference"
+            have = "has" if self.rank.n_zero == 1 else "have"
+            yield f"{self.rank.n_zero} of {counted(self.n, 'pair')} {have} no difference"
         yield self.mean.reason
         if not math.isfinite(self.p_primary):
             yield _NO_INTERVAL
@@ -235,19 +237,32 @@ def leave_one_out(pairs: Pairs, alpha: float = 0.05) -> tuple[Influence, ...]:
 def influence_sentence(pairs: Pairs, alpha: float = 0.05) -> str:
     """How far the result hangs on one person, in words."""
     if pairs.n < 3:
-        return f"{pairs.n} pair(s): too few to leave one out"
+        return f"{counted(pairs.n, 'pair')}: too few to leave one out"
     found = leave_one_out(pairs, alpha)
     _, scale, _ = pair_effects(pairs.treated, pairs.placebo)
     word = "ratio" if scale == "log" else "mean difference"
     least, most = min(found, key=_estimate), max(found, key=_estimate)
     text = (
-        f"leaving out one person at a time, the {word} lies between {number(least.estimate)} "
-        f"(without {least.person}) and {number(most.estimate)} (without {most.person})"
+        f"leaving out one person at a time, the {word} lies between "
+        f"{_without(least, alpha)} and {_without(most, alpha)}"
     )
     known = [f.p for f in found if math.isfinite(f.p)]
     if not known:
         return text
-    return f"{text}, with t tests from {p_text(min(known))} to {p_text(max(known))}"
+    smallest, largest = p_text(min(known)), p_text(max(known))
+    if smallest == largest:
+        return f"{text}, each time with {smallest} (t)"
+    return f"{text}, with t tests from {smallest} to {largest}"
+
+
+def _without(influence: Influence, alpha: float) -> str:
+    limits = ""
+    if math.isfinite(influence.low) and math.isfinite(influence.high):
+        limits = (
+            f"{100 * (1 - alpha):g} % interval {number(influence.low)} to "
+            f"{number(influence.high)}, "
+        )
+    return f"{number(influence.estimate)} ({limits}without {influence.person})"
 
 
 def _estimate(influence: Influence) -> float:

@@ -24,7 +24,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from histoquant.errors import StudyError
-from histoquant.study.means import NAN, Floats, number, p_text, shown
+from histoquant.study.means import NAN, Floats, counted, number, p_text, shown
 from histoquant.study.pairs import Pairs
 
 Model = Literal["poisson", "negative_binomial"]
@@ -116,7 +116,8 @@ def rate_ratio(
         return _one_sided(start, totals)
     if start.n < _FEWEST:
         pooled = float((totals[0] / bottom[:, 0].sum()) / (totals[1] / bottom[:, 1].sum()))
-        why = f"{start.n} pair(s) are too few for a model; the ratio is that of the pooled rates"
+        few = counted(start.n, "pair is", "pairs are")
+        why = f"{few} too few for a model; the ratio is that of the pooled rates"
         return replace(start, ratio=pooled, reason=why)
     return _limited(start, _fit(top, bottom, model), alpha)
 

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from histoquant.study.means import NAN, Floats, all_equal, finite, middle, unit_of
+from histoquant.study.means import NAN, Floats, all_equal, counted, finite, middle, unit_of
 
 Zeros = Literal["pratt", "wilcox"]
 
@@ -204,7 +204,8 @@ def hodges_lehmann(differences: npt.ArrayLike, alpha: float = 0.05) -> Shift:
     k, coverage = _depth(x.size, alpha)
     if k == 0:
         most = 100 * (1 - floor_of(x.size))
-        why = f"{x.size} pair(s) allow an exact interval of {most:.4g} % at most"
+        found = counted(x.size, "pair allows", "pairs allow")
+        why = f"{found} an exact interval of {most:.4g} % at most"
         return Shift(x.size, estimate, reason=why)
     if all_equal(x):
         why = f"all {x.size} differences are the same: an interval of no width would claim too much"

@@ -196,7 +196,7 @@ def bland_altman(
     scale_y = Scale.around([*difference.tolist(), *ends, 0.0], bottom, top)
     scale_x = Scale.around(mean.tolist(), 76, width - 118)
     drawing.axis_left(scale_y, 72, width - 114, f"difference ({unit})")
-    drawing.axis_below(scale_x, bottom, top, f"mean of the two ({unit})")
+    drawing.axis_below(scale_x, bottom, top, "mean of the two")
     rows = (
         ("upper limit", limits[1], ORANGE, "6 4"),
         ("bias", bias, BLUE, ""),

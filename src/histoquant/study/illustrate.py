@@ -9,13 +9,14 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy import stats
 
 from histoquant.study import figures
 from histoquant.study.agreement import bland_altman
 from histoquant.study.design import Design
 from histoquant.study.figures import ForestRow, Interval, Slope
 from histoquant.study.flow_figure import FlowStep, flow
-from histoquant.study.means import Scale, mean_of, number, p_text, shown
+from histoquant.study.means import Scale, counted, mean_of, number, p_text, shown
 from histoquant.study.outcomes import ROLES, Outcome
 from histoquant.study.pairs import Pairs, SiteValues, site_values
 from histoquant.study.sensitivity import THRESHOLD, USED, Line
@@ -109,7 +110,7 @@ def threshold_curve(outcome: Outcome, lines: Iterable[Line], confidence: str) ->
         tuple(shown(v, "log") for v in (x.mean.estimate, x.mean.low, x.mean.high)) for x in own
     ]
     n = sorted({x.mean.n for x in own})
-    people = f"{n[0]} people" if len(n) == 1 else f"{n[0]} to {n[-1]} people"
+    people = _people(n[0]) if len(n) == 1 else f"{n[0]} to {n[-1]} people"
     return figures.threshold_sensitivity(
         f"{_title(outcome)} over the threshold",
         "mean nuclear DAB optical density from which a nucleus is positive",
@@ -143,8 +144,28 @@ def pigment_agreement(markers: pd.DataFrame) -> Drawing | None:
             (found.lower.estimate, found.lower.low, found.lower.high),
             (found.upper.estimate, found.upper.low, found.upper.high),
         ),
-        [f"{len(table)} samples of both arms; bias and limits of agreement with 95 % intervals"],
+        [
+            f"{len(table)} samples of both arms; bias and limits of agreement with 95 % intervals",
+            *_trend(table[:, 0], table[:, 1]),
+        ],
     )
+
+
+def _trend(first: Floats, second: Floats) -> list[str]:
+    """That the difference goes with the mean, where it does: the limits take that it does not."""
+    mean, apart = (first + second) / 2, first - second
+    if np.ptp(mean) == 0 or np.ptp(apart) == 0:
+        return []
+    line = stats.linregress(mean, apart)
+    half = float(stats.t.isf(0.025, len(mean) - 2)) * float(line.stderr)
+    low, high = float(line.slope) - half, float(line.slope) + half
+    if low <= 0 <= high:
+        return []
+    way = "grows" if low > 0 else "falls"
+    return [
+        f"The difference {way} with the mean, by {number(line.slope)} ({number(low)} to "
+        f"{number(high)}) points per point: the limits are those of the middle of its range"
+    ]
 
 
 def flow_diagram(design: Design, markers: pd.DataFrame, pairs: Sequence[Pairs]) -> Drawing:
@@ -211,9 +232,12 @@ def result_sentence(row: Mapping[str, object], design: Design, confidence: str) 
         "mean_difference", "mean_difference_low", "mean_difference_high"
     )  # fmt: skip
     estimate, low, high = (_float(row[name]) for name in names)
-    if not math.isfinite(low):
-        return f"{people}: {row['note'] or 'no interval'}."
     word = "/" if ratio else "less"
+    if not math.isfinite(estimate):
+        return f"{people}: {row['note']}."
+    if not math.isfinite(low):
+        about = f"{arms.treated} {word} {arms.placebo} {number(estimate)}, without an interval"
+        return f"{people}: {about} ({row['note']})."
     exact = (
         f"exact signed-rank {p_text(_float(row['p_signed_rank']))}, the least possible being "
         f"{_float(row['p_floor']):.2g}"
@@ -225,7 +249,7 @@ def result_sentence(row: Mapping[str, object], design: Design, confidence: str) 
 
 
 def _people(count: int) -> str:
-    return f"{count} {'person' if count == 1 else 'people'}"
+    return counted(count, "person", "people")
 
 
 def _title(outcome: Outcome) -> str:

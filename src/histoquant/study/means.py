@@ -130,7 +130,7 @@ def pair_effects(treated: npt.ArrayLike, placebo: npt.ArrayLike) -> tuple[Floats
     return (
         difference(a, b),
         "linear",
-        f"{n} pairs have a value of 0 or below: differences, not ratios",
+        f"{counted(n, 'pair has', 'pairs have')} a value of 0 or below: differences, not ratios",
     )
 
 
@@ -204,6 +204,11 @@ def interval_text(mean: Mean, scale: Scale, alpha: float = 0.05) -> str:
         return f"{estimate} ({mean.reason})"
     low, high = (number(shown(v, scale)) for v in (mean.low, mean.high))
     return f"{estimate} ({100 * (1 - alpha):g} % interval {low} to {high})"
+
+
+def counted(n: int, one: str, many: str = "") -> str:
+    """``1 pair``, ``2 pairs``: the plural is `many`, or `one` with an s."""
+    return f"{n} {one if n == 1 else many or one + 's'}"
 
 
 def number(value: float) -> str:

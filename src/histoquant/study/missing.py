@@ -192,7 +192,7 @@ def bounds(effects: Effects) -> Iterator[Line]:
             filled,
             missing,
             effects.scale,
-            f"if all {missing} missing pairs had the {word} effect seen, "
+            f"if {_missing_pairs(missing)} had the {word} effect seen, "
             f"{number(shown(extreme, effects.scale))}, the effect would be "
             f"{interval_text(filled, effects.scale, effects.alpha)}, {p_text(filled.p)}",
         )
@@ -207,7 +207,7 @@ def bounds(effects: Effects) -> Iterator[Line]:
             Mean(x.size + missing, estimate, reason=why),
             missing,
             effects.scale,
-            f"if all {missing} missing pairs had the {word} effect possible, "
+            f"if {_missing_pairs(missing)} had the {word} effect possible, "
             f"{number(extreme)}, the mean effect would be {number(estimate)} ({why})",
         )
 
@@ -216,7 +216,7 @@ def missing_lines(effects: Effects) -> list[Line]:
     """Completers, tipping point and bounds of one outcome, as lines of ``missing.csv``."""
     mean, missing = effects.completers, effects.n_missing
     text = interval_text(mean, effects.scale, effects.alpha)
-    lost = f"{missing} of {mean.n + missing} enrolled are missing"
+    lost = f"missing: {missing} of {mean.n + missing} enrolled"
     lines = [Line("completers", mean, missing, effects.scale, f"{text}, {p_text(mean.p)}; {lost}")]
     point = tipping_point(effects)
     at = Mean(mean.n, point.missing_effect, reason=point.reason)
@@ -232,15 +232,20 @@ def tipping_text(point: TippingPoint, effects: Effects) -> str:
     at, own = (number(shown(v, scale)) for v in (point.missing_effect, effects.completers.estimate))
     change = "no longer exclude" if point.significant else "exclude"
     word = "a ratio" if scale == "log" else "a difference"
+    average_ = " on average" if effects.n_missing > 1 else ""
     apart = (
         f"{number(shown(point.delta, scale))} times that of the completers"
         if scale == "log"
         else f"{number(point.delta)} from that of the completers"
     )
     return (
-        f"the interval would {change} no effect if the {effects.n_missing} missing pairs had "
-        f"{word} of {at} on average, {apart} ({own})"
+        f"the interval would {change} no effect if "
+        f"{_missing_pairs(effects.n_missing)} had {word} of {at}{average_}, {apart} ({own})"
     )
+
+
+def _missing_pairs(n: int) -> str:
+    return "the missing pair" if n == 1 else f"the {n} missing pairs"
 
 
 def _excludes_none(mean: Mean) -> bool:

@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 
 from histoquant.study.design import Design
-from histoquant.study.means import Floats, Mean, Scale, all_equal, from_t, mean_of
+from histoquant.study.means import Floats, Mean, Scale, all_equal, counted, from_t, mean_of
 from histoquant.study.outcomes import Outcome
 from histoquant.study.pairs import site_values
 from histoquant.study.sections import Section
@@ -181,7 +181,7 @@ def _unfit(rows: pd.DataFrame, baseline: str) -> str:
     """Why a mixed model cannot be fitted to `rows`; empty when one can be tried."""
     people, visits = rows["person"].nunique(), rows["visit"].nunique()
     if people < 3:
-        return f"{people} people: their variance cannot be told from {people}"
+        return f"{counted(people, 'person', 'people')}: their variance cannot be told from {people}"
     if rows["treated"].nunique() < 2:
         return "one of the arms is missing"
     if baseline and baseline not in set(rows["visit"]):
@@ -280,7 +280,11 @@ def _contrast(
         return Mean(0), variances, "singular: the contrast has no standard error"
     n = _informative_people(rows, baseline)
     if n < 2:
-        return Mean(0), variances, f"{n} people have both hands measured where it counts"
+        return (
+            Mean(0),
+            variances,
+            f"{counted(n, 'person has', 'people have')} both hands measured where it counts",
+        )
     effect = from_t(estimate * spread, math.sqrt(variance) * spread, n - 1, n, alpha)
     return effect, variances, ""
 

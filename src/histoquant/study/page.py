@@ -14,10 +14,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from histoquant.printable import finalize
+from histoquant.study.analyse import ALL_ROWS
 from histoquant.study.columns import CONTRASTS
+from histoquant.study.contrasts import FEW
 from histoquant.study.exact import floor_of
 from histoquant.study.illustrate import result_sentence
-from histoquant.study.means import number
+from histoquant.study.means import counted, number
 from histoquant.study.outcomes import NO_PLAN
 from histoquant.study.svg import Drawing
 from histoquant.tables import is_missing
@@ -157,8 +159,7 @@ def _limits(result: StudyResult) -> Iterator[str]:
     sizes = sorted({own.pairs.n for own in result.lead})
     for n in sizes:
         if n:
-            words = f"With {n} pairs no exact two-sided P can be below {number(floor_of(n))}"
-            yield words + (", so that no effect, however large, can reach 0.05." if n < 6 else ".")
+            yield _floor_sentence(n)
     lost = [own for own in result.lead if own.pairs.lost]
     if lost:
         yield (
@@ -177,6 +178,17 @@ def _limits(result: StudyResult) -> Iterator[str]:
         f"Whether {arms.treated} and {arms.placebo} were told apart by anyone who measured, "
         "reviewed or chose sections is not in these files."
     )
+
+
+def _floor_sentence(n: int) -> str:
+    least = number(floor_of(n))
+    text = f"With {counted(n, 'pair')} no exact two-sided P can be below {least}"
+    if n >= FEW:
+        return f"{text}."
+    text += ", so that no effect, however large, can reach 0.05 in an exact test."
+    if n < 2:
+        return text
+    return f"{text} The t test can, but it leans on normality, which so few cannot show."
 
 
 def _methods(result: StudyResult, facts: Mapping[str, Any]) -> Iterator[str]:
@@ -204,17 +216,42 @@ def _methods(result: StudyResult, facts: Mapping[str, Any]) -> Iterator[str]:
             "both the treated site's own change and of the difference in differences to exclude "
             "none (intersection-union)."
         )
+    yield from _methods_beside(result)
     yield (
         "People without a complete pair were left out, and what they could have changed is given "
-        "by the tipping point of a pattern-mixture model and by filling every missing pair with "
-        "the lowest and the highest effect seen. The comparison was repeated over all thresholds "
-        "of the sweep, with and without nuclei suspected of pigment, with and without reviewers' "
-        "edits, and by staining batch."
+        "by the tipping point of a pattern-mixture model, and by giving the missing pairs on "
+        "average the lowest and the highest effect seen, with the standard error of the "
+        "completers. The comparison was repeated over all thresholds of the sweep, with and "
+        "without nuclei suspected of pigment, with and without reviewers' edits, and by staining "
+        "batch."
     )
     yield (
         f"Software: histoquant {facts['version']} with {libraries}. Level {plan.alpha:g}, "
         f"two-sided; seed {plan.seed}."
     )
+
+
+def _methods_beside(result: StudyResult) -> Iterator[str]:
+    """What was made beside the comparison, of outcomes that it was made of."""
+    said = ["The comparison was repeated without each person in turn."]
+    if any(own.outcome.is_rate for own in result.lead):
+        said.append(
+            "Rates were also compared as counts, with their length, area or total as offset, by a "
+            "negative binomial model fitted by generalised estimating equations with persons as "
+            "clusters, with the small-sample variance of Mancl and DeRouen and t limits."
+        )
+    if any(text.startswith(ALL_ROWS) for own in result.lead for text in own.more):
+        said.append(
+            "Repeated visits or sections were taken together by a linear mixed model (REML) with "
+            "person and hand as random, or by one summary per person where that could not be "
+            "fitted; degrees of freedom are those of the people."
+        )
+    if any(own.adequacy for own in result.lead):
+        said.append(
+            "The interval of a sample along its junction is from a bootstrap of its arc length in "
+            "blocks."
+        )
+    yield " ".join(said)
 
 
 def _show(value: object) -> str:

@@ -84,9 +84,11 @@ def read_markers(path: Path | str) -> pd.DataFrame:
     for name in (n for n in header if n not in text):
         numbers = pd.to_numeric(frame[name].replace("", None), errors="coerce")
         wrong = numbers.isna() & ~frame[name].str.casefold().isin(("", "nan"))
-        problems += [
-            f"{name} {value!r}" for value in frame.loc[wrong, name] if _is_registered(name)
-        ]
+        if _is_registered(name):
+            problems += [
+                f"{name} {row[name]!r} of {row['person']}, {row['site']}, {row['visit']}"
+                for row in frame.loc[wrong].to_dict("records")
+            ]
         if not wrong.any():
             frame[name] = numbers.astype("float64")
     if problems:
