@@ -9,8 +9,10 @@ then gives the same objects however the grid was cut.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from threading import Lock
+from typing import Generic, Self, TypeVar
 
 import numpy as np
 from dask.base import compute
@@ -116,3 +118,60 @@ def map_blocks(
     tasks = [delayed(function, pure=False)(block) for block in todo]
     results = compute(*tasks, scheduler="threads", num_workers=workers)  # type: ignore[no-untyped-call]
     return list(results)
+
+
+class Ahead(Generic[Result]):
+    """Blocks that helpers work on while whoever made this does something else.
+
+    As a context manager: on leaving it, no further block is begun. No result depends on how many
+    helpers there are.
+
+    Parameters
+    ----------
+    function, blocks
+        As in `map_blocks`.
+    helpers
+        Threads that begin at once; none is fine, then all is done in `results`.
+    """
+
+    def __init__(
+        self, function: Callable[[Block], Result], blocks: Iterable[Block], helpers: int
+    ) -> None:
+        self._function, self._blocks = function, list(blocks)
+        self._found: dict[int, Result] = {}
+        self._begun, self._lock, self._stopped = 0, Lock(), False
+        self._pool = ThreadPoolExecutor(max(helpers, 1))
+        self._helpers = [self._pool.submit(self._work) for _ in range(helpers)]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped = True
+        self._pool.shutdown()
+
+    def results(self, workers: int = 1) -> list[Result]:
+        """Help until all is done, with `workers` threads in all; results in the order of blocks.
+
+        An error in one block stops the run and is raised here.
+        """
+        more = max(0, min(workers - 1, len(self._blocks)) - len(self._helpers))
+        with ThreadPoolExecutor(max(more, 1)) as pool:
+            others = [pool.submit(self._work) for _ in range(more)]
+            self._work()
+            for helper in (*self._helpers, *others):
+                helper.result()
+        return [self._found[index] for index in range(len(self._blocks))]
+
+    def _work(self) -> None:
+        while not self._stopped:
+            with self._lock:
+                index = self._begun
+                self._begun += 1
+            if index >= len(self._blocks):
+                return
+            try:
+                self._found[index] = self._function(self._blocks[index])
+            except BaseException:
+                self._stopped = True
+                raise

@@ -261,7 +261,7 @@ def _flood(
     The brightest component is kept in variables, which takes half the time of a row of `stack`.
     """
     per_row = 1.0 / row
-    pixel, here = start, np.int64(cell[start])
+    pixel, here = start, int(np.int64(cell[start]))
     lowest = level = here
     cell[pixel] += np.uint16(_WAITING)
     top = area = sy = sx = syy = sxx = sxy = edges = steps = grey = blind = best_area = best = 0
@@ -271,7 +271,7 @@ def _flood(
         brighter, more, falls, walls, low = -1, 0, 0, 0, beside
         for k in range(4):
             other = pixel + (-row if k == 0 else -1 if k == 1 else 1 if k == 2 else row)
-            known = np.int64(cell[other])
+            known = int(np.int64(cell[other]))
             if known < _WAITING:
                 cell[other] = np.uint16(known + _WAITING)
                 if known > here:
@@ -296,7 +296,7 @@ def _flood(
             waiting[here] += 1
             _put(stack, top, (area, sy, sx, syy, sxx, sxy, edges, steps, grey, blind, best_area,
                  best, upper, left, lower, right, beside, first, last, level))  # fmt: skip
-            pixel, here = brighter, np.int64(cell[brighter]) - _WAITING
+            pixel, here = brighter, int(np.int64(cell[brighter])) - _WAITING
             level = here
             top += 1
             area = sy = sx = syy = sxx = sxy = edges = steps = grey = blind = best_area = best = 0
@@ -352,7 +352,7 @@ def _flood(
             _give_up(cell, heap, heap_at, waiting, here, lowest, stack, top, follows, first, area)
             return
         waiting[here] -= 1
-        pixel = np.int64(heap[waiting[here]])
+        pixel = int(np.int64(heap[waiting[here]]))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from histoquant.blocks import Block, map_blocks
+from histoquant.blocks import Ahead, Block
 from histoquant.errors import SlideError
-from histoquant.nuclei import HALO_UM, MAX_EXTENT_UM, measure_nuclei, segment_nuclei
+from histoquant.nuclei import (
+    FLOOR_OD,
+    HALO_UM,
+    MAX_EXTENT_UM,
+    MEASURED_UM,
+    STEPS_PER_OD,
+    nuclear_shares,
+    outline_nuclei,
+    segment_nuclei,
+)
+from histoquant.nucleus_measures import Own, Places, Stains, measure_places
 from histoquant.planes import PlaneModel
 from histoquant.settings import Settings
 from histoquant.slides import Slide
+from histoquant.stains import StainModel
 
 Keep = Callable[[NDArray[np.float64]], NDArray[np.bool_]]
+Found = dict[str, NDArray[np.float64]]
 
 _MEASURED = (
     "area_um2",
@@ -69,8 +83,20 @@ def find_nuclei(
     SlideError
         If an object is longer than the halo provides for.
     """
+    with begin_nuclei(slide, model, blocks, settings, 0) as ahead:
+        return table_of(ahead.results(workers), slide, keep)
+
+
+def begin_nuclei(
+    slide: Slide, model: PlaneModel, blocks: Sequence[Block], settings: Settings, helpers: int
+) -> Ahead[Found]:
+    """Have threads begin with the blocks of `find_nuclei`; `table_of` makes one of the results."""
     one = partial(_block_nuclei, slide=slide, model=model, settings=settings)
-    found = map_blocks(one, blocks, workers)
+    return Ahead(one, blocks, helpers)
+
+
+def table_of(found: Sequence[Found], slide: Slide, keep: Keep | None = None) -> pd.DataFrame:
+    """One table of the nuclei of all blocks, as `find_nuclei` gives it."""
     columns = ("y_um", "x_um", *_MEASURED)
     merged = {c: np.concatenate([np.empty(0), *(f[c] for f in found)]) for c in columns}
     table = pd.DataFrame(merged)
@@ -109,51 +135,82 @@ def nuclei_in_window(
     found
         As `nuclei.measure_nuclei`, and ``y_um, x_um`` of the centroids on the slide.
     """
-    mpp = settings.nuclei.mpp
     top, left, _, _ = window
-    stains, od, _ = model.planes(slide.read(mpp, *window), settings.stains.max_od)
-    nuclear = stains
+    pixels = slide.read(settings.nuclei.mpp, *window)
+    labels = _outline(pixels, model, settings)
+    return labels, _measure(labels, pixels, model, settings, (top, left))
+
+
+def _outline(
+    pixels: NDArray[Any], model: PlaneModel, settings: Settings, halo_px: int = 0
+) -> NDArray[np.int32]:
+    """Label what looks like a nucleus in a window, as far from its core as is needed."""
+    mpp, max_od = settings.nuclei.mpp, settings.stains.max_od
+    if isinstance(model, StainModel) and settings.nuclei.segmenter == "classical":
+        shares = nuclear_shares(model.has_marker)
+        density = model.blend(pixels, max_od, shares, FLOOR_OD, STEPS_PER_OD)
+        return outline_nuclei(density, mpp, settings.nuclei, model.has_marker, halo_px)
+    nuclear = model.planes(pixels, max_od).stains
     if not model.marker_in_nuclei and model.has_marker:
-        nuclear = stains.copy()
         nuclear[..., 1] = 0  # a marker that hides nothing says nothing of where nuclei are
-    labels = segment_nuclei(nuclear, mpp, settings.nuclei, model.has_marker)
-    found = measure_nuclei(
+    return segment_nuclei(nuclear, mpp, settings.nuclei, model.has_marker)
+
+
+def _measure(
+    labels: NDArray[np.int32],
+    pixels: NDArray[Any],
+    model: PlaneModel,
+    settings: Settings,
+    corner: tuple[int, int],
+    own: Own | None = None,
+) -> Found:
+    """Measure the nuclei of a window with its corner at `corner`; ``y_um, x_um`` on the slide."""
+    mpp, flat = settings.nuclei.mpp, pixels.reshape(-1, pixels.shape[-1])
+
+    def look(places: Places) -> tuple[Stains, Stains | None]:
+        planes = model.planes(flat.take(places, axis=0)[:, None], settings.stains.max_od)
+        return planes.stains[:, 0], planes.od[:, 0]
+
+    found = measure_places(
         labels,
-        stains,
+        look,
         mpp,
         settings.nuclei,
-        od=od,
         max_od=settings.stains.max_od,
         second_is_marker=model.has_marker,
+        own=own,
     )
-    found["y_um"] = ((found["top_px"] + top) + found["from_top_px"]) * mpp
-    found["x_um"] = ((found["left_px"] + left) + found["from_left_px"]) * mpp
-    return labels, found
+    found["y_um"] = ((found["top_px"] + corner[0]) + found["from_top_px"]) * mpp
+    found["x_um"] = ((found["left_px"] + corner[1]) + found["from_left_px"]) * mpp
+    return found
 
 
-def _block_nuclei(
-    block: Block, *, slide: Slide, model: PlaneModel, settings: Settings
-) -> dict[str, NDArray[np.float64]]:
+def _block_nuclei(block: Block, *, slide: Slide, model: PlaneModel, settings: Settings) -> Found:
     """Measure the nuclei that the block owns, in um of the slide."""
     mpp = settings.nuclei.mpp
-    halo = int(np.ceil(HALO_UM / mpp))
-    top, left = block.y - halo, block.x - halo
-    window = (top, left, block.height + 2 * halo, block.width + 2 * halo)
-    _, found = nuclei_in_window(slide, model, settings, window)
-    y = (found["top_px"] + top) + found["from_top_px"]
-    x = (found["left_px"] + left) + found["from_left_px"]
-    own = block.owns(np.column_stack((y, x)))
-    _check_extent(found, own, mpp, slide)
-    return {c: found[c][own] for c in (*_MEASURED, "y_um", "x_um")}
+    halo, reach = (math.ceil(um / mpp) for um in (HALO_UM, MEASURED_UM))
+    window = (block.y - halo, block.x - halo, block.height + 2 * halo, block.width + 2 * halo)
+    pixels = slide.read(mpp, *window)
+    labels = _outline(pixels, model, settings, halo)
+    cut = slice(halo - reach, reach - halo)
+    corner = block.y - reach, block.x - reach
+    found = _measure(
+        labels[cut, cut],
+        np.ascontiguousarray(pixels[cut, cut]),
+        model,
+        settings,
+        corner,
+        own=lambda centroids: block.owns(centroids + corner),
+    )
+    _check_extent(found, mpp, slide)
+    return {c: found[c] for c in (*_MEASURED, "y_um", "x_um")}
 
 
-def _check_extent(
-    found: dict[str, NDArray[np.float64]], own: NDArray[np.bool_], mpp: float, slide: Slide
-) -> None:
+def _check_extent(found: Found, mpp: float, slide: Slide) -> None:
     """Refuse objects that a halo may have cut."""
     height = (found["bottom_px"] - found["top_px"]) * mpp
     width = (found["right_px"] - found["left_px"]) * mpp
-    longest = np.maximum(height, width)[own].max(initial=0)
+    longest = np.maximum(height, width).max(initial=0)
     if longest > MAX_EXTENT_UM + 1e-6:
         raise SlideError(
             f"{slide.path}: the segmenter made a nucleus {longest:.1f} um long; blocks are read "

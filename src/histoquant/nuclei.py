@@ -39,14 +39,20 @@ from histoquant.nucleus_measures import Labels, Stains, measure_nuclei
 from histoquant.settings import NucleiSettings
 from histoquant.waists import split_at_waists
 
+Density = NDArray[np.uint16]
 Segmenter = Callable[[Stains, float, NucleiSettings], Labels]
 
 __all__ = [
+    "FLOOR_OD",
     "HALO_UM",
     "MAX_EXTENT_UM",
+    "MEASURED_UM",
     "SEGMENTER_GROUP",
+    "STEPS_PER_OD",
     "find_segmenter",
     "measure_nuclei",
+    "nuclear_shares",
+    "outline_nuclei",
     "segment_nuclei",
 ]
 
@@ -61,10 +67,16 @@ HALO_UM = 100.0
 """Support of `segment_nuclei` and `measure_nuclei` together (um): an object, a ring of at most
 5 um, under it an object of the second pass beside one of the first, each as long as the longest,
 the square that surroundings are taken from, and the smoothing."""
+MEASURED_UM = MAX_EXTENT_UM + 10.0
+"""How far from a core outlines must be right (um): an object, its ring, and whoever else may be
+nearer to that ring."""
 
-_GREY_OD = 0.008  # one grey level of nuclear density
-_FLOOR_OD = -0.1  # density of grey level 0: a little below glass, so that haze keeps its slope
-_FINE = 8000  # integer steps per OD while smoothing
+STEPS_PER_OD = 8000
+"""Integer steps of nuclear density, while it is smoothed."""
+FLOOR_OD = -0.1
+"""Nuclear density of step 0: a little below glass, so that haze keeps its slope."""
+_STEPS_PER_GREY = 64
+_GREY_OD = _STEPS_PER_GREY / STEPS_PER_OD  # one grey level of nuclear density
 _GREY_UM = 0.1  # one grey level of the distance to an object's border
 _ELLIPSE = 0.95  # objects that fill their ellipse this well are not split
 _WAIST_UM = 0.6
@@ -100,21 +112,66 @@ def segment_nuclei(
     """
     if settings.segmenter != "classical":
         return find_segmenter(settings.segmenter)(stains, mpp, settings)
-    grey = _nuclear_grey(stains, mpp, second_is_marker)
+    shares = nuclear_shares(second_is_marker)
+    density = np.empty(stains.shape[:2], np.uint16)
+    _blend(stains, np.float32(shares[1]), np.float32(FLOOR_OD), np.float32(STEPS_PER_OD), density)
+    return outline_nuclei(density, mpp, settings, second_is_marker)
+
+
+def nuclear_shares(second_is_marker: bool) -> tuple[float, float]:
+    """Shares of the first and the second stain in nuclear density."""
+    return 1.0, _DAB_SHARE if second_is_marker else -_EOSIN_SHARE
+
+
+def outline_nuclei(
+    density: Density,
+    mpp: float,
+    settings: NucleiSettings,
+    second_is_marker: bool = True,
+    halo_px: int = 0,
+) -> Labels:
+    """Outline the nuclei of a window, from its nuclear density.
+
+    Parameters
+    ----------
+    density
+        Shares of the stains (`nuclear_shares`), uint16 (y, x), in steps of 1 / `STEPS_PER_OD`
+        above `FLOOR_OD`.
+    halo_px
+        Rows and columns on every side that are there for the core only (px), some `HALO_UM`.
+        Nuclei are outlined up to `MEASURED_UM` beyond the core, and farther out left alone as
+        far as no nucleus in there can depend on them.
+
+    Returns
+    -------
+    As `segment_nuclei`.
+    """
+    grey = _smoothed(density, mpp)
     eligible = _stands_out(grey, mpp, settings)
     rules = _shape_rules(mpp, settings)
     if not second_is_marker:
         rules = rules._replace(edge_half=2 * rules.edge_half, min_edge=2 * rules.min_edge)
-    labels = best_components(grey, eligible, np.zeros(grey.shape, np.bool_), rules, False)
+    first = _within(density.shape, halo_px, (MEASURED_UM + 2 * MAX_EXTENT_UM) / mpp)
+    second = _within(density.shape, halo_px, (MEASURED_UM + MAX_EXTENT_UM) / mpp)
+    nothing = np.zeros(grey[first].shape, np.bool_)
+    found = np.zeros(grey.shape, np.int32)
+    found[first] = best_components(grey[first], eligible[first], nothing, rules, False)
     # What is left beside a nucleus is often its own rim.
     rules = rules._replace(min_score=_LEFT_SCORE, min_area=rules.min_area * _LEFT_AREA)
+    labels = found[second]
     taken = cv2.dilate((labels > 0).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-    left = best_components(grey, eligible, taken, rules, True)
+    left = best_components(grey[second], eligible[second], taken, rules, True)
     np.add(left, labels.max(initial=0), out=labels, where=left > 0)
     min_piece = settings.min_area_um2 / (mpp * mpp)
     waist = _waist_rules(mpp, settings)
-    whole: Labels = split_at_waists(labels, _ELLIPSE, mpp / _GREY_UM, waist, min_piece)
-    return whole
+    found[second] = split_at_waists(labels, _ELLIPSE, mpp / _GREY_UM, waist, min_piece)
+    return found
+
+
+def _within(shape: tuple[int, ...], halo_px: int, reach_px: float) -> tuple[slice, slice]:
+    """The rows and columns within `reach_px` of the core of a window with a halo."""
+    cut = max(0, halo_px - math.ceil(reach_px) - 2)
+    return slice(cut, shape[0] - cut), slice(cut, shape[1] - cut)
 
 
 def _stands_out(grey: NDArray[np.uint8], mpp: float, settings: NucleiSettings) -> NDArray[np.bool_]:
@@ -160,44 +217,35 @@ def find_segmenter(name: str) -> Segmenter:
     )
 
 
-def _nuclear_grey(stains: Stains, mpp: float, second_is_marker: bool) -> NDArray[np.uint8]:
+def _smoothed(density: Density, mpp: float) -> NDArray[np.uint8]:
     """Smoothed nuclear density in grey levels of `_GREY_OD`.
 
     Smoothed as integers: OpenCV's blur of uint16 is exact, so a pixel does not depend on how
     wide the window is; of float32 it would, in the last bit.
     """
-    share = _DAB_SHARE if second_is_marker else -_EOSIN_SHARE
-    fine = np.empty(stains.shape[:2], np.uint16)
-    grey = np.empty(stains.shape[:2], np.uint8)
-    _fine_density(stains, np.float32(share), np.float32(_FLOOR_OD), np.float32(_FINE), fine)
+    grey = np.empty(density.shape, np.uint8)
     sigma = _SMOOTHING_UM / mpp
     side = 2 * int(np.ceil(3 * sigma)) + 1
-    smooth = cv2.GaussianBlur(fine, (side, side), sigma).astype(np.uint16, copy=False)
-    _to_grey(smooth, int(_FINE * _GREY_OD), grey)
+    _to_grey(cv2.GaussianBlur(density, (side, side), sigma).astype(np.uint16, copy=False), grey)
     return grey
 
 
 @njit(cache=True, nogil=True)
-def _fine_density(
-    stains: Stains,
-    share: np.float32,
-    floor: np.float32,
-    steps: np.float32,
-    fine: NDArray[np.uint16],
+def _blend(
+    stains: Stains, share: np.float32, floor: np.float32, steps: np.float32, density: Density
 ) -> None:
-    """Set `fine`: first stain plus a share of the second, above `floor`, in steps per OD."""
-    height, width = fine.shape
-    for y in range(height):
-        for x in range(width):
-            density = stains[y, x, 0] + share * stains[y, x, 1]
-            fine[y, x] = min(max((density - floor) * steps, np.float32(0)), np.float32(65535))
+    """Set `density`: first stain plus a share of the second, above `floor`, in steps per OD."""
+    for y in range(density.shape[0]):
+        for x in range(density.shape[1]):
+            blended = stains[y, x, 0] + share * stains[y, x, 1]
+            density[y, x] = min(max((blended - floor) * steps, np.float32(0)), np.float32(65535))
 
 
 @njit(cache=True, nogil=True)
-def _to_grey(fine: NDArray[np.uint16], steps: int, grey: NDArray[np.uint8]) -> None:
+def _to_grey(fine: Density, grey: NDArray[np.uint8]) -> None:
     for y in range(fine.shape[0]):
         for x in range(fine.shape[1]):
-            grey[y, x] = min(fine[y, x] // steps, 255)
+            grey[y, x] = min(fine[y, x] // np.uint16(_STEPS_PER_GREY), np.uint16(255))
 
 
 def _shape_rules(mpp: float, settings: NucleiSettings) -> ShapeRules:

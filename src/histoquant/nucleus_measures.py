@@ -1,10 +1,13 @@
 """Measuring labelled nuclei: geometry, stains inside, and stains in a ring around.
 
 Sums are taken in raster order and geometry from the corner of each nucleus' own box, so that no
-number depends on the window the nucleus was seen in.
+number depends on the window the nucleus was seen in. Stains are asked for only where nuclei and
+their rings are.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 from numba import njit
@@ -14,8 +17,15 @@ from histoquant.settings import NucleiSettings
 
 Labels = NDArray[np.int32]
 Stains = NDArray[np.float32]
+Places = NDArray[np.int32]
+"""Pixels of a window, numbered in raster order."""
+Look = Callable[[Places], tuple[Stains, Stains | None]]
+"""Gives signed stain OD (n, 3), and OD per channel (n, 3) where there is any, at n places."""
+Own = Callable[[NDArray[np.float64]], NDArray[np.bool_]]
+"""Says of centroids (n, 2) (y, x) of a window which are wanted."""
 
-_FAR = 2**16 - 1  # squared distance (px) beyond any ring
+_FAR = 2**29  # distance beyond any ring
+_AREA, _SY, _SX, _TOP, _LEFT, _BOTTOM, _RIGHT = range(7)
 
 
 def measure_nuclei(
@@ -60,24 +70,56 @@ def measure_nuclei(
         ``dab_od_sd``, ``ring_dab_od_mean`` (NaN without a ring pixel); ``saturated_fraction``;
         ``red_blue_ratio`` (mean OD in red over mean OD in blue).
     """
-    numbers = np.empty_like(labels)
-    present = _renumber(labels, numbers)
-    n = present.size
-    colour = np.zeros((1, 1, 3), np.float32) if od is None else od
-    sums, boxes = _sum_nuclei(numbers, stains, colour, n, float(np.float32(max_od)))
-    owner = np.empty_like(labels)  # only where `nearest` has been set
-    nearest = np.full(labels.shape, _FAR, np.uint16)
-    ring = _ring_sums(numbers, stains, _disc(settings.ring_um / mpp), n, nearest, owner)
-    columns = {"label": present.astype(np.float64)} | _shapes(sums, boxes, mpp)
+    flat, colours = stains.reshape(-1, 3), (stains if od is None else od).reshape(-1, 3)
+
+    def look(places: Places) -> tuple[Stains, Stains | None]:
+        return flat.take(places, axis=0), None if od is None else colours.take(places, axis=0)
+
+    return measure_places(
+        labels, look, mpp, settings, max_od=max_od, second_is_marker=second_is_marker
+    )
+
+
+def measure_places(
+    labels: Labels,
+    look: Look,
+    mpp: float,
+    settings: NucleiSettings,
+    *,
+    max_od: float = 2.5,
+    second_is_marker: bool = True,
+    own: Own | None = None,
+) -> dict[str, NDArray[np.float64]]:
+    """Measure nuclei of a window whose stains `look` knows; of those only that are the `own`.
+
+    Parameters and columns as in `measure_nuclei`.
+    """
+    labels = np.ascontiguousarray(labels)
+    extents = _extents(labels)
+    present = np.flatnonzero(extents[:, _AREA])
+    if own is not None:
+        present = present[own(_centroids(extents[present]))]
+    extents = extents[present]
+    number = np.full(int(labels.max(initial=0)) + 1, -1, np.int32)
+    number[present] = np.arange(present.size, dtype=np.int32)
+    ends = np.cumsum(extents[:, _AREA])
+    places = np.empty(int(extents[:, _AREA].sum()), np.int32)
+    _list_places(labels, number, ends - extents[:, _AREA], places)
+    stains, od = look(places)
+    with_od = od is not None
+    colours = od if od is not None else np.zeros((1, 3), np.float32)
+    sums = _sum_nuclei(places, labels.shape[1], ends, extents, stains, colours, with_od,
+                       float(np.float32(max_od)))  # fmt: skip
+    columns = {"label": present.astype(np.float64)} | _shapes(sums, extents, mpp)
     area = sums[:, 0]
     columns["hematoxylin_od_mean"] = sums[:, 6] / area
     columns["dab_od_mean"] = sums[:, 7] / area
-    columns["dab_od_median"] = _medians(numbers, stains, area.astype(np.int64))
+    columns["dab_od_median"] = _medians(stains, ends)
     columns["dab_od_sd"] = np.sqrt(np.maximum(sums[:, 8] / area - (sums[:, 7] / area) ** 2, 0))
-    columns["ring_dab_od_mean"] = _ratio(ring[:, 0], ring[:, 1])
-    unknown = np.full(n, np.nan)
-    columns["saturated_fraction"] = unknown if od is None else sums[:, 9] / area
-    columns["red_blue_ratio"] = unknown if od is None else _ratio(sums[:, 10], sums[:, 11])
+    columns["ring_dab_od_mean"] = _ring_means(labels, number, look, settings.ring_um / mpp)
+    unknown = np.full(present.size, np.nan)
+    columns["saturated_fraction"] = sums[:, 9] / area if with_od else unknown
+    columns["red_blue_ratio"] = _ratio(sums[:, 10], sums[:, 11]) if with_od else unknown
     if not second_is_marker:
         for name in ("dab_od_mean", "dab_od_median", "dab_od_sd", "ring_dab_od_mean"):
             columns[name] = unknown
@@ -91,8 +133,21 @@ def _ratio(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64
     return quotient
 
 
+def _centroids(extents: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Centroids (n, 2) in the window."""
+    return np.column_stack(
+        [
+            extents[:, first] + (total / extents[:, _AREA] + 0.5)
+            for first, total in (
+                (_TOP, extents[:, _SY] - extents[:, _AREA] * extents[:, _TOP]),
+                (_LEFT, extents[:, _SX] - extents[:, _AREA] * extents[:, _LEFT]),
+            )
+        ]
+    )
+
+
 def _shapes(
-    sums: NDArray[np.float64], boxes: NDArray[np.int64], mpp: float
+    sums: NDArray[np.float64], extents: NDArray[np.int64], mpp: float
 ) -> dict[str, NDArray[np.float64]]:
     """Geometry from moment sums; offsets are taken from the box corner, whatever the window."""
     area = sums[:, 0]
@@ -103,161 +158,190 @@ def _shapes(
     middle, spread = (vyy + vxx) / 2, np.hypot((vyy - vxx) / 2, vxy)
     major, minor = middle + spread, np.maximum(middle - spread, 1e-9)
     return {
-        "y_px": boxes[:, 0] + (mean_y + 0.5),
-        "x_px": boxes[:, 1] + (mean_x + 0.5),
+        "y_px": extents[:, _TOP] + (mean_y + 0.5),
+        "x_px": extents[:, _LEFT] + (mean_x + 0.5),
         "from_top_px": mean_y + 0.5,
         "from_left_px": mean_x + 0.5,
-        "top_px": boxes[:, 0].astype(np.float64),
-        "left_px": boxes[:, 1].astype(np.float64),
-        "bottom_px": boxes[:, 2] + 1.0,
-        "right_px": boxes[:, 3] + 1.0,
+        "top_px": extents[:, _TOP].astype(np.float64),
+        "left_px": extents[:, _LEFT].astype(np.float64),
+        "bottom_px": extents[:, _BOTTOM] + 1.0,
+        "right_px": extents[:, _RIGHT] + 1.0,
         "area_um2": area * mpp * mpp,
         "eccentricity": np.sqrt(np.maximum(1 - minor / major, 0)),
         "ellipse_fit": area / (4 * np.pi * np.sqrt(major * minor)),
     }
 
 
-def _disc(radius: float) -> NDArray[np.int32]:
-    """Offsets (n, 3) within `radius` pixels: dy, dx, squared distance."""
-    reach = int(radius)
-    dy, dx = np.mgrid[-reach : reach + 1, -reach : reach + 1]
-    squared = dy**2 + dx**2
-    inside = squared <= radius * radius
-    return np.column_stack((dy[inside], dx[inside], squared[inside])).astype(np.int32)
+def _ring_means(
+    labels: Labels, number: NDArray[np.int32], look: Look, radius: float
+) -> NDArray[np.float64]:
+    """Mean DAB of each ring: background nearer to this nucleus than to any other.
+
+    Of two equally near, the one whose outline comes first in raster order has the pixel.
+    """
+    room = np.empty((2, labels.size), np.int32)
+    count = _ring_places(labels, number, radius, room[0], room[1])
+    stains, _ = look(room[0, :count])
+    sums = _sum_rings(stains, room[1, :count], int(number.max(initial=-1)) + 1)
+    return _ratio(sums[:, 0], sums[:, 1])
 
 
-@njit(cache=True, nogil=True)
-def _renumber(labels: Labels, numbers: Labels) -> NDArray[np.int64]:
-    """Set `numbers`: the labels that there are as 1 .. n in ascending order; give those labels."""
-    highest = int(labels.max()) if labels.size else 0
-    there = np.zeros(highest + 1, np.bool_)
-    for label in labels.ravel():
-        there[label] = True
-    there[0] = False
-    present = np.flatnonzero(there)
-    new = np.zeros(highest + 1, np.int32)
-    for k in range(present.size):
-        new[present[k]] = np.int32(k + 1)
-    for y in range(labels.shape[0]):
-        for x in range(labels.shape[1]):
-            numbers[y, x] = new[labels[y, x]]
-    return present
+@njit(cache=True, nogil=True, error_model="numpy")
+def _extents(labels: Labels) -> NDArray[np.int64]:
+    """Of each label: pixels, sums of rows and columns, and box; rows of zeros where none is."""
+    height, width = labels.shape
+    found = np.zeros((labels.max() + 1 if labels.size else 1, 7), np.int64)
+    for y in range(height):
+        for x in range(width):
+            k = labels[y, x]
+            if k == 0:
+                continue
+            if found[k, _AREA] == 0:
+                found[k, _TOP], found[k, _LEFT], found[k, _RIGHT] = y, x, x
+            found[k, _AREA] += 1
+            found[k, _SY] += y
+            found[k, _SX] += x
+            found[k, _LEFT] = min(found[k, _LEFT], x)
+            found[k, _RIGHT] = max(found[k, _RIGHT], x)
+            found[k, _BOTTOM] = y
+    return found
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
+def _list_places(
+    labels: Labels, number: NDArray[np.int32], at: NDArray[np.int64], places: Places
+) -> None:
+    """Set `places`: pixels of the numbered nuclei in turn, each in raster order from its `at`."""
+    flat = labels.ravel()
+    for i in range(flat.size):
+        if flat[i] == 0:
+            continue
+        k = number[flat[i]]
+        if k >= 0:
+            places[at[k]] = i
+            at[k] += 1
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def _sum_nuclei(
-    numbers: NDArray[np.int32],
-    stains: NDArray[np.float32],
-    od: NDArray[np.float32],
-    n: int,
+    places: Places,
+    width: int,
+    ends: NDArray[np.int64],
+    extents: NDArray[np.int64],
+    stains: Stains,
+    od: Stains,
+    with_od: bool,
     max_od: float,
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Sum over each nucleus, in raster order, and find its bounding box.
+) -> NDArray[np.float64]:
+    """Sum over each nucleus, in raster order.
 
     Columns: area, y, x, yy, xx, xy (from the box corner), hematoxylin, dab, dab squared,
     saturated pixels, red OD, blue OD.
     """
-    height, width = numbers.shape
-    with_od = od.shape[0] == height and od.shape[1] == width
-    boxes = np.empty((n, 4), np.int64)
-    boxes[:, :2] = 2**31
-    boxes[:, 2:] = -1
-    for y in range(height):
-        for x in range(width):
-            k = numbers[y, x] - 1
-            if k >= 0:
-                boxes[k, 0] = min(boxes[k, 0], y)
-                boxes[k, 1] = min(boxes[k, 1], x)
-                boxes[k, 2] = max(boxes[k, 2], y)
-                boxes[k, 3] = max(boxes[k, 3], x)
-    sums = np.zeros((n, 12))
-    for y in range(height):
-        for x in range(width):
-            k = numbers[y, x] - 1
-            if k < 0:
-                continue
-            dy, dx = y - boxes[k, 0], x - boxes[k, 1]
-            dab = np.float64(stains[y, x, 1])
-            s = sums[k]
-            s[0] += 1
+    sums = np.zeros((ends.size, 12))
+    start = 0
+    for k in range(ends.size):
+        s = sums[k]
+        s[0] = ends[k] - start
+        for i in range(start, ends[k]):
+            y = places[i] // width
+            dy, dx = y - extents[k, _TOP], places[i] - y * width - extents[k, _LEFT]
+            dab = np.float64(stains[i, 1])
             s[1] += dy
             s[2] += dx
             s[3] += dy * dy
             s[4] += dx * dx
             s[5] += dx * dy
-            s[6] += stains[y, x, 0]
+            s[6] += stains[i, 0]
             s[7] += dab
             s[8] += dab * dab
             if with_od:
-                highest = max(od[y, x, 0], max(od[y, x, 1], od[y, x, 2]))
-                s[9] += highest >= max_od
-                s[10] += od[y, x, 0]
-                s[11] += od[y, x, 2]
-    return sums, boxes
-
-
-@njit(cache=True, nogil=True)
-def _ring_sums(
-    numbers: NDArray[np.int32],
-    stains: NDArray[np.float32],
-    disc: NDArray[np.int32],
-    n: int,
-    nearest: NDArray[np.uint16],
-    owner: NDArray[np.int32],
-) -> NDArray[np.float64]:
-    """DAB sum and pixel count of each ring: background nearer to this nucleus than to any other.
-
-    Of two equally near, the one whose outline comes first in raster order has the pixel.
-    """
-    height, width = numbers.shape
-    for y in range(height):
-        for x in range(width):
-            k = numbers[y, x]
-            if k == 0 or _is_inside(numbers, y, x):
-                continue
-            for j in range(disc.shape[0]):
-                v, u = y + disc[j, 0], x + disc[j, 1]
-                if v < 0 or u < 0 or v >= height or u >= width or numbers[v, u] != 0:
-                    continue
-                if disc[j, 2] < nearest[v, u]:
-                    nearest[v, u] = np.uint16(disc[j, 2])
-                    owner[v, u] = k
-    sums = np.zeros((n, 2))
-    for y in range(height):
-        for x in range(width):
-            if nearest[y, x] != _FAR:
-                k = owner[y, x] - 1
-                sums[k, 0] += stains[y, x, 1]
-                sums[k, 1] += 1
+                s[9] += max(od[i, 0], max(od[i, 1], od[i, 2])) >= max_od
+                s[10] += od[i, 0]
+                s[11] += od[i, 2]
+        start = ends[k]
     return sums
 
 
-@njit(cache=True, nogil=True)
-def _is_inside(numbers: NDArray[np.int32], y: int, x: int) -> bool:
-    """Whether all four neighbours belong to the same nucleus."""
-    height, width = numbers.shape
-    if y == 0 or x == 0 or y == height - 1 or x == width - 1:
-        return False
-    k = numbers[y, x]
-    across = numbers[y, x - 1] == k and numbers[y, x + 1] == k
-    return bool(across and numbers[y - 1, x] == k and numbers[y + 1, x] == k)
+@njit(cache=True, nogil=True, error_model="numpy")
+def _ring_places(
+    labels: Labels, number: NDArray[np.int32], radius: float, places: Places, owners: Places
+) -> int:
+    """Set `places` and `owners` of the ring pixels of numbered nuclei; give how many there are.
+
+    Nearest in each row first, then the nearest of the rows within reach: ties go to the left
+    and to the upper one.
+    """
+    height, width = labels.shape
+    reach = int(radius)
+    rows = 2 * reach + 1
+    away = np.full((rows, width), _FAR, np.int32)
+    nearest = np.zeros((rows, width), np.int32)
+    some = np.zeros(rows, np.bool_)
+    best = np.empty(width, np.int32)
+    limit = int(radius * radius) * rows + rows  # squared distance and row in one number
+    count = 0
+    for v in range(-reach, height):
+        below = v + reach
+        slot = below % rows
+        some[slot] = below < height and labels[below].any()
+        if some[slot]:
+            _nearest_in_row(labels[below], reach, rows, away[slot], nearest[slot])
+        if v < 0 or not some.any():
+            continue
+        best[:] = _FAR
+        for j in range(rows):
+            slot = (v + j + 1 + reach) % rows
+            if some[slot]:
+                row = away[slot]
+                add = np.int32((j - reach) ** 2 * rows + j)
+                for x in range(width):
+                    best[x] = min(best[x], row[x] + add)
+        for x in range(width):
+            if best[x] < limit and labels[v, x] == 0:
+                k = number[nearest[(v + best[x] % rows + 1 + reach) % rows, x]]
+                if k >= 0:
+                    places[count] = v * width + x
+                    owners[count] = k
+                    count += 1
+    return count
 
 
-@njit(cache=True, nogil=True)
-def _medians(
-    numbers: NDArray[np.int32], stains: NDArray[np.float32], areas: NDArray[np.int64]
-) -> NDArray[np.float64]:
+@njit(cache=True, nogil=True, error_model="numpy")
+def _nearest_in_row(labels: Places, reach: int, rows: int, away: Places, nearest: Places) -> None:
+    """`rows` times the squared distance to the nearest labelled pixel of a row, and its label."""
+    width = labels.size
+    last = -reach - 1
+    for x in range(width):
+        last = x if labels[x] else last
+        gap = x - last
+        away[x], nearest[x] = _FAR, 0
+        if gap <= reach:
+            away[x], nearest[x] = gap * gap * rows, labels[last]
+    last = width + reach
+    for x in range(width - 1, -1, -1):
+        last = x if labels[x] else last
+        gap = last - x
+        if gap <= reach and gap * gap * rows < away[x]:
+            away[x], nearest[x] = gap * gap * rows, labels[last]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _sum_rings(stains: Stains, owners: Places, n: int) -> NDArray[np.float64]:
+    """DAB sum and pixel count of each ring."""
+    sums = np.zeros((n, 2))
+    for i in range(owners.size):
+        sums[owners[i], 0] += stains[i, 1]
+        sums[owners[i], 1] += 1
+    return sums
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _medians(stains: Stains, ends: NDArray[np.int64]) -> NDArray[np.float64]:
     """Median DAB of each nucleus."""
-    ends = np.cumsum(areas)
-    at = ends - areas
-    values = np.empty(areas.sum(), np.float32)
-    for y in range(numbers.shape[0]):
-        for x in range(numbers.shape[1]):
-            k = numbers[y, x] - 1
-            if k >= 0:
-                values[at[k]] = stains[y, x, 1]
-                at[k] += 1
-    medians = np.empty(areas.size)
-    for k in range(areas.size):
-        medians[k] = np.median(values[ends[k] - areas[k] : ends[k]])
+    medians = np.empty(ends.size)
+    start = 0
+    for k in range(ends.size):
+        medians[k] = np.median(stains[start : ends[k], 1].copy())
+        start = ends[k]
     return medians

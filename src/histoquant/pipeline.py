@@ -12,6 +12,7 @@ Forward only: every step takes what it needs and returns a new value.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,11 +22,11 @@ import numpy as np
 import numpy.typing as npt
 
 from histoquant.anatomy import find_compartments
-from histoquant.blocks import plan_blocks
+from histoquant.blocks import Ahead, Block, plan_blocks
 from histoquant.collagen7 import NO_DAB, measure_collagen7, missing_collagen7
 from histoquant.confidence import with_confidence
 from histoquant.damage import Damage
-from histoquant.detection import find_nuclei
+from histoquant.detection import Found, begin_nuclei, find_nuclei, table_of
 from histoquant.errors import DarkFieldError, SlideError
 from histoquant.evidence import SecondStain
 from histoquant.false_colour import false_colours
@@ -42,7 +43,7 @@ from histoquant.line_colour import in_own_colour
 from histoquant.line_picture import draw_line
 from histoquant.morphometry import junction_bins, measure_morphometry
 from histoquant.nuclei import HALO_UM
-from histoquant.overlay import draw_overlay
+from histoquant.overlay import begin_overlay
 from histoquant.p16 import measure_p16, threshold_sweep
 from histoquant.quality import (
     Overview,
@@ -57,7 +58,7 @@ from histoquant.quality import (
 from histoquant.results import SlideResult
 from histoquant.settings import MARKERS, Marker, Settings
 from histoquant.slides import Slide, open_slide
-from histoquant.staining import field_figures, find_model, survey_slide
+from histoquant.staining import Survey, field_figures, find_model, survey_slide
 from histoquant.stains import StainModel
 from histoquant.straightening import Straightened, straighten
 from histoquant.tissue import tissue_detail
@@ -176,20 +177,34 @@ def _measure(
     anatomy: tuple[Compartments, Junction] | None,
 ) -> SlideResult:
     """Measure with what is known by now of the slide's unreadable tiles left out."""
-    section = _find_anatomy(slide, marker, settings, report, workers)
-    if anatomy is not None:
-        section = replace(section, compartments=anatomy[0], junction=anatomy[1])
-    damage.look(section.tissue)
-    morphometry, reasons = measure_morphometry(section.compartments, section.junction, settings)
-    bins = with_confidence(
-        junction_bins(section.junction, slide.mpp, settings),
-        section.junction,
-        section.compartments,
-        settings.junction.min_confidence if anatomy is None else 0.0,
-    )
-    measure = partial(_measure_p16, workers=workers) if marker == "p16" else _measure_collagen7
-    report(f"measuring {marker}")
-    measured = measure(slide, section, bins, morphometry, settings)
+    report("looking over the slide")
+    look = _look_over(slide, settings) if slide.is_colour else None
+    if look is not None:
+        damage.look(look.survey.tissue)
+    with _begin(slide, look, marker, settings, workers) as ahead:
+        if look is None:
+            section = find_section(slide, settings, report)
+            damage.look(section.tissue)
+        else:
+            report("finding epidermis and junction")
+            share = workers if ahead is None else workers - workers // 2
+            section = _find_anatomy(slide, look, marker, settings, share)
+        if anatomy is not None:
+            section = replace(section, compartments=anatomy[0], junction=anatomy[1])
+        morphometry, reasons = measure_morphometry(section.compartments, section.junction, settings)
+        bins = with_confidence(
+            junction_bins(section.junction, slide.mpp, settings),
+            section.junction,
+            section.compartments,
+            settings.junction.min_confidence if anatomy is None else 0.0,
+        )
+        overlay = begin_overlay(slide, section.compartments, section.junction, marker == "p16",
+                                colours=false_colours(section.model))  # fmt: skip
+        report(f"measuring {marker}")
+        if marker == "p16":
+            measured = _measure_p16(slide, section, bins, morphometry, settings, ahead, workers)
+        else:
+            measured = _measure_collagen7(slide, section, bins, settings)
     if measured.model is not None:
         section = replace(section, model=measured.model)
     report("drawing the overlay")
@@ -224,23 +239,21 @@ def _measure(
             "damaged_tiles": damaged,
             "warnings": warnings,
         },
-        overlay=draw_overlay(
-            slide,
-            section.compartments,
-            section.junction,
-            measured.nuclei,
-            measured.bins,
-            colours=false_colours(section.model),
-        ),
+        overlay=overlay.finish(measured.nuclei, measured.bins, workers),
     )
 
 
-def _find_anatomy(
-    slide: Slide, marker: Marker, settings: Settings, report: Progress, workers: int
-) -> Section:
-    report("looking over the slide")
-    if not slide.is_colour:
-        return find_section(slide, settings, report)
+@dataclass(frozen=True, eq=False)
+class _Look:
+    """What the first look at a slide in colours tells, and its picture for the anatomy."""
+
+    survey: Survey
+    model: StainModel
+    picture: npt.NDArray[np.uint8]
+    mpp: float
+
+
+def _look_over(slide: Slide, settings: Settings) -> _Look:
     if len(slide.channels) != 3:
         raise SlideError(
             f"{slide.path}: one grey channel. Stains are separated by colour, which takes red, "
@@ -249,10 +262,35 @@ def _find_anatomy(
         )
     survey = survey_slide(slide, settings)
     model = find_model(slide, survey, settings)
-    report("finding epidermis and junction")
     mpp = max(settings.anatomy.mpp, slide.mpp)
-    picture = slide.overview(mpp)
-    density = density_of(picture, survey.white, settings.stains.max_od)
+    return _Look(survey, model, slide.overview(mpp), mpp)
+
+
+def _begin(
+    slide: Slide, look: _Look | None, marker: Marker, settings: Settings, workers: int
+) -> AbstractContextManager[Ahead[Found] | None]:
+    """Begin with the nuclei, which need no anatomy: half of the threads find it meanwhile."""
+    if look is None or marker != "p16":
+        return nullcontext()
+    blocks = _blocks(slide, look.survey.tissue, settings)
+    return begin_nuclei(slide, look.model, blocks, settings, workers // 2)
+
+
+def _blocks(slide: Slide, tissue: npt.NDArray[np.bool_], settings: Settings) -> list[Block]:
+    mpp = settings.nuclei.mpp
+    return plan_blocks(
+        slide.grid_shape(mpp),
+        settings.compute.block_px,
+        tissue,
+        margin_px=int(np.ceil(HALO_UM / mpp)),
+    )
+
+
+def _find_anatomy(
+    slide: Slide, look: _Look, marker: Marker, settings: Settings, workers: int
+) -> Section:
+    survey, model, mpp = look.survey, look.model, look.mpp
+    density = density_of(look.picture, survey.white, settings.stains.max_od)
     second: SecondStain = "nuclear_marker" if marker == "p16" else "marker"
     if not model.has_marker:
         second = "counterstain"
@@ -268,7 +306,7 @@ def _find_anatomy(
         ),
         tissue & slide.known(mpp),
         mpp,
-        overview_of(picture, survey.white, mpp, settings.stains.max_od),
+        overview_of(look.picture, survey.white, mpp, settings.stains.max_od),
         model,
         settings,
     )
@@ -304,23 +342,15 @@ def _measure_p16(
     bins: pd.DataFrame,
     morphometry: dict[str, object],
     settings: Settings,
+    ahead: Ahead[Found] | None,
     workers: int,
 ) -> _Measured:
-    mpp = settings.nuclei.mpp
-    blocks = plan_blocks(
-        slide.grid_shape(mpp),
-        settings.compute.block_px,
-        section.tissue,
-        margin_px=int(np.ceil(HALO_UM / mpp)),
-    )
-    found = find_nuclei(
-        slide,
-        section.model,
-        blocks,
-        settings,
-        workers,
-        keep=section.compartments.holds,
-    )
+    keep = section.compartments.holds
+    if ahead is None:
+        blocks = _blocks(slide, section.tissue, settings)
+        found = find_nuclei(slide, section.model, blocks, settings, workers, keep=keep)
+    else:
+        found = table_of(ahead.results(workers), slide, keep)
     if isinstance(section.model, FluorescenceModel):
         settings = with_nuclear_thresholds(settings, section.model, found)
         found["red_blue_ratio"] = np.nan  # no colours, so no cue for melanin
@@ -340,10 +370,8 @@ def _measure_collagen7(
     slide: Slide,
     section: Section,
     bins: pd.DataFrame,
-    morphometry: dict[str, object],
     settings: Settings,
 ) -> _Measured:
-    del morphometry  # same call as p16's
     why = section.junction.reason or ("" if section.model.has_marker else NO_DAB)
     if why:
         return _Measured(*missing_collagen7(bins, why), {}, settings)

@@ -48,6 +48,7 @@ MARKERS = ("dab", "aec")
 """Second stains that say whether a nucleus is positive."""
 
 _MIN_ANGLE_DEG = 10.0
+_BLEND_BITS = 6  # of a step below the whole ones, while stains are blended
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,29 @@ class StainModel:
         _look_up_and_weigh(flat, table, _weights(self), stains, od)
         return Planes(stains.reshape(pixels.shape), od.reshape(pixels.shape), top)
 
+    def blend(
+        self, pixels: RgbArray, max_od: float, shares: tuple[float, float], floor_od: float,
+        steps: int,
+    ) -> npt.NDArray[np.uint16]:  # fmt: skip
+        """Shares of the first two stains, summed, in whole `steps` per OD above `floor_od`.
+
+        Parameters
+        ----------
+        pixels
+            RGB (h, w, 3), uint8; channels are capped at `max_od` as in `planes`.
+
+        Returns
+        -------
+        uint16 (h, w). In one pass over the pixels, without floats of them.
+        """
+        table = np.minimum(_density_table(self.white).astype(np.float64), max_od)
+        weights = np.linalg.inv(np.asarray(self.vectors, np.float64))[:, :2] @ np.asarray(shares)
+        parts = np.rint(table * weights * (steps << _BLEND_BITS)).astype(np.int32)
+        offset = round(-floor_od * (steps << _BLEND_BITS))
+        blended = np.empty(pixels.shape[:2], np.uint16)
+        _look_up_and_add(np.ascontiguousarray(pixels), parts, offset, blended)
+        return blended
+
     def to_preset_deg(self, name: Preset) -> tuple[float, float]:
         """Angles of the first and the second vector to those of a stain set, in degrees."""
         _, first, second = PRESETS[name]
@@ -240,6 +264,19 @@ def _look_up_and_weigh(
             stains[i, stain] = (red * weights[0, stain] + green * weights[1, stain]) + (
                 blue * weights[2, stain]
             )
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _look_up_and_add(
+    pixels: RgbArray, parts: npt.NDArray[np.int32], offset: int, blended: npt.NDArray[np.uint16]
+) -> None:
+    """Sum of what each channel (256, 3) adds, as integers: no order of adding can show."""
+    red, green, blue = parts[:, 0].copy(), parts[:, 1].copy(), parts[:, 2].copy()
+    start = np.int32(offset)
+    for y in range(pixels.shape[0]):
+        for x in range(pixels.shape[1]):
+            total = start + red[pixels[y, x, 0]] + green[pixels[y, x, 1]] + blue[pixels[y, x, 2]]
+            blended[y, x] = min(max(total >> np.int32(_BLEND_BITS), 0), 65535)
 
 
 def field_density(rgb: RgbArray, white: WhiteLevel) -> FloatArray:

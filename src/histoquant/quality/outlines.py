@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import numpy.typing as npt
+from numba import njit
 
 from histoquant.artefacts import BUBBLE, COVERSLIP
 
@@ -146,11 +147,12 @@ def _through(a: Floats, b: Floats, c: Floats, mpp: float) -> list[_Shape]:
 
 def _judge(shape: _Shape, points: Floats, mpp: float) -> tuple[float, int]:
     """Length (um) of the shape that is seen, and what it is; 0 where it does not convince."""
-    away = shape.distance(points) * mpp
-    on = points[away <= _FIT_UM]
-    beside = np.count_nonzero((away > _FIT_UM + 6) & (away <= _BESIDE_UM)) / (
-        _BESIDE_UM - _FIT_UM - 6
-    )
+    straight = shape.along is not None
+    along = shape.along if shape.along is not None else shape.centre
+    near = np.empty(len(points), np.bool_)
+    limits = np.array([_FIT_UM, _FIT_UM + 6, _BESIDE_UM]) / mpp
+    count = _look_beside(points, shape.centre, shape.radius, along, straight, limits, near)
+    on, beside = points[near], count / (_BESIDE_UM - _FIT_UM - 6)
     if len(on) < _MIN_EXTENT_UM / mpp or beside > _MAX_BESIDE * len(on) / _FIT_UM:
         return 0.0, 0
     if shape.along is None:
@@ -169,6 +171,24 @@ def _judge(shape: _Shape, points: Floats, mpp: float) -> tuple[float, int]:
         return 0.0, 0
     share = np.convolve(filled, np.ones(window) / window, mode="valid").max()
     return (len(cells) * 16.0, COVERSLIP) if share >= _EDGE_COVER else (0.0, 0)
+
+
+@njit(cache=True, nogil=True)
+def _look_beside(
+    points: Floats, centre: Floats, radius: float, along: Floats, straight: bool, limits: Floats,
+    near: Mask,
+) -> int:  # fmt: skip
+    """Set which points lie on a shape, up to `limits[0]` from it; count those from 1 to 2."""
+    count = 0
+    for i in range(points.shape[0]):
+        y, x = points[i, 0] - centre[0], points[i, 1] - centre[1]
+        if straight:
+            away = abs(y * along[1] - x * along[0])
+        else:
+            away = abs(np.sqrt(y * y + x * x) - radius)
+        near[i] = away <= limits[0]
+        count += limits[1] < away <= limits[2]
+    return count
 
 
 def _draw(
