@@ -7,6 +7,7 @@ import multiprocessing
 import pickle
 import subprocess
 import sys
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import tifffile
 from histoquant.errors import ScaleError, SlideError
 from histoquant.slides import Slide, open_slide
 from histoquant.slides.files import TileCache
+from histoquant.slides.handles import Handle
 from histoquant.slides.tiff import TiffSource
 
 REAL = Path(__file__).parent.parent / "sample_slides" / "real"
@@ -453,6 +455,30 @@ def test_reading_without_pread(tmp_path, monkeypatch):
         with ThreadPoolExecutor(8) as pool:
             parts = list(pool.map(lambda y: slide.region(y, 0, 10, 400), range(0, 300, 10)))
         np.testing.assert_array_equal(np.concatenate(parts), image)
+
+
+def test_a_window_takes_the_file_once_for_all_its_tiles(tmp_path, monkeypatch):
+    taken = []
+    use = Handle.use
+    monkeypatch.setattr(Handle, "use", lambda self: taken.append(self) or use(self))
+    with open_slide(write_tiff(tmp_path / "a.tif", picture(300, 400), tile=(64, 64))) as slide:
+        slide.region(0, 0, 300, 400)
+    assert len(taken) == 1
+
+
+def test_no_tile_is_held_while_the_next_is_decoded(tmp_path, monkeypatch):
+    decode, alive = TiffSource._decode, []
+
+    def watched(self, *args):
+        assert all(tile() is None for tile in alive)
+        tile = decode(self, *args)
+        alive.append(weakref.ref(tile))
+        return tile
+
+    monkeypatch.setattr(TiffSource, "_decode", watched)
+    with open_slide(write_tiff(tmp_path / "a.tif", picture(320, 384), tile=(64, 64))) as slide:
+        slide.region(0, 0, 320, 384)
+    assert len(alive) == 30
 
 
 def test_decoded_tiles_stay_within_their_limit():

@@ -125,11 +125,27 @@ def test_tile_that_claims_to_be_huge_is_not_allocated(tmp_path, compression):
     start = data.index(marker, offset) + skip
     data[start : start + len(size)] = size
     path.write_bytes(data)
-    with (
-        open_slide(path) as slide,
-        pytest.raises(SlideError, match="tile row 0, column 0.*claim [0-9]{5} x [0-9]{5} px"),
-    ):
+    claim = "tile row 0, column 0.*claim [0-9]{5} x [0-9]{5} px"
+    with open_slide(path) as slide:
+        with pytest.raises(SlideError, match=claim):
+            slide.region(0, 0, 64, 64)
+        slide.region(64, 64, 128, 128)  # that others claim no more excuses nothing
+        with pytest.raises(SlideError, match=claim):
+            slide.region(0, 0, 64, 64)
+
+
+@pytest.mark.parametrize("at", [5, 7, 9], ids=["rows", "columns", "samples"])
+def test_each_number_of_a_jpeg_header_is_read_of_every_tile(tmp_path, at):
+    path = write(tmp_path / "a.tif", compression="jpeg")
+    data = bytearray(path.read_bytes())
+    with tifffile.TiffFile(path) as tiff:
+        offset = tiff.pages[0].dataoffsets[1]
+    data[data.index(b"\xff\xc0", offset) + at] = 200
+    path.write_bytes(data)
+    with open_slide(path) as slide:
         slide.region(0, 0, 64, 64)
+        with pytest.raises(SlideError, match="tile row 0, column 1.*they claim"):
+            slide.region(0, 64, 64, 64)
 
 
 def boxed(stream):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -13,18 +13,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from histoquant.errors import SlideError
 from histoquant.slides.handles import Handle
 
 Read = Callable[[int, int], bytes]
-
-
-def unreadable(where: str, offset: int, count: int, error: Exception) -> SlideError:
-    """What to say of bytes that the disk does not give; the message begins with `where`."""
-    return SlideError(
-        f"{where}: {count} bytes at byte {offset} cannot be read ({error}). "
-        "Check that the disk is still there and the file unchanged."
-    )
 
 
 class SharedFile:
@@ -41,18 +32,12 @@ class SharedFile:
     def reading(self) -> Iterator[Read]:
         """Lend a function of offset and count for any number of reads through one open file.
 
-        It gives fewer bytes only at the end of the file, and raises OSError or OverflowError
-        (`unreadable` words them) when the file cannot be opened or read.
+        It gives fewer bytes only at the end of the file. OSError, or OverflowError for an offset
+        that no file has, comes out of the function, and out of here when the file cannot be
+        opened.
         """
-        with ExitStack() as held:
-            files: list[_Descriptor] = []
-
-            def read(offset: int, count: int) -> bytes:
-                if not files:  # all that is wanted may be in memory already
-                    files.append(held.enter_context(self._handle.use()))
-                return files[0].read(offset, count)
-
-            yield read
+        with self._handle.use() as file:
+            yield file.read
 
     def close(self) -> None:
         """Close the file; a later read opens it again."""
@@ -64,6 +49,7 @@ class _Descriptor:
         self._fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         self._size = os.fstat(self._fd).st_size
         self._seek_lock = Lock()
+        self._pread = getattr(os, "pread", self._seek_and_read)  # Windows has none
 
     def close(self) -> None:
         os.close(self._fd)
@@ -71,20 +57,18 @@ class _Descriptor:
     def read(self, offset: int, count: int) -> bytes:
         # A damaged byte count must not ask for more memory than the file has bytes.
         count = max(0, min(count, self._size - offset))
-        data = self._read_once(offset, count)
+        data: bytes = self._pread(self._fd, count, offset)
         while len(data) < count:
-            more = self._read_once(offset + len(data), count - len(data))
+            more = self._pread(self._fd, count - len(data), offset + len(data))
             if not more:
                 break
             data += more
         return data
 
-    def _read_once(self, offset: int, count: int) -> bytes:
-        if hasattr(os, "pread"):
-            return os.pread(self._fd, count, offset)
-        with self._seek_lock:  # Windows has no pread
-            os.lseek(self._fd, offset, os.SEEK_SET)
-            return os.read(self._fd, count)
+    def _seek_and_read(self, fd: int, count: int, offset: int) -> bytes:
+        with self._seek_lock:
+            os.lseek(fd, offset, os.SEEK_SET)
+            return os.read(fd, count)
 
 
 class TileCache:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from histoquant.errors import SlideError
-from histoquant.slides.files import Read, SharedFile, TileCache, unreadable
+from histoquant.slides.files import Read, SharedFile, TileCache
 from histoquant.slides.source import Level, OnDamage
 from histoquant.slides.tiff_layout import read_layout
 from histoquant.slides.tiff_planes import Plane
@@ -122,13 +122,20 @@ class TiffSource:
         across = list(_parts(x, width, picture.tile[1], picture.shape[1]))
         # Between two decodings as little as can be: Python that was pushed out of the caches by
         # a tile costs several times what it does in a loop of its own.
-        with self._file.reading() as read:
-            for row in down:
-                for column in across:
-                    place = (name, row.tile, column.tile)
-                    window = out[row.of_window, column.of_window]
-                    if not self._put(read, picture, place, (row, column), window):
-                        window[...] = fill
+        place = (name, down[0].tile, across[0].tile)
+        try:
+            with self._file.reading() as read:
+                for row in down:
+                    for column in across:
+                        place = (name, row.tile, column.tile)
+                        window = out[row.of_window, column.of_window]
+                        if not self._put(read, picture, place, (row, column), window):
+                            window[...] = fill
+        except (OSError, OverflowError) as error:
+            raise SlideError(
+                f"{self._where(place)}: it cannot be read ({error}). "
+                "Check that the disk is still there and the file unchanged."
+            ) from error
 
     def _put(
         self,
@@ -173,10 +180,7 @@ class TiffSource:
     def _decode(self, read: Read, picture: PyramidLevel, plane: Plane, place: Tile) -> NDArray[Any]:
         index = place[1] * picture.tile_columns + place[2]
         offset, count = int(plane.offsets[index]), int(plane.counts[index])
-        try:
-            data = read(offset, count)
-        except (OSError, OverflowError) as error:
-            raise unreadable(self._where(place), offset, count, error) from error
+        data = read(offset, count)
         if len(data) < count:
             raise _DamagedTileError(
                 f"{self._where(place)}: the file ends after {len(data)} of the tile's {count} "

@@ -28,14 +28,22 @@ def jpeg_claim(data: bytes) -> Claim:
 
     ITU-T T.81, annex B: markers other than SOI are followed by their length.
     """
+    position = frame_header(data)
+    if not position:
+        return NO_CLAIM
+    height, width, samples = struct.unpack_from(">HHB", data, position + 5)
+    return height, width, samples
+
+
+def frame_header(data: bytes) -> int:
+    """Where the marker of a JPEG's frame header begins; 0 where there is none."""
     position = 2
     while data[position : position + 1] == b"\xff":
         marker, length = data[position + 1], int.from_bytes(data[position + 2 : position + 4])
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            height, width, samples = struct.unpack_from(">HHB", data, position + 5)
-            return height, width, samples
+            return position
         position += 2 + length
-    return NO_CLAIM
+    return 0
 
 
 def jpeg2000_claim(data: bytes) -> Claim:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tifffile import TiffPage
 
 from histoquant.errors import SlideError
-from histoquant.slides.tiff_headers import CLAIMS
+from histoquant.slides.tiff_headers import CLAIMS, Claim, frame_header
 
 _LARGEST_TILE_BYTES = 2**29
 _JPEG = {6, 7, 34892, 33007}
@@ -21,6 +21,8 @@ ALPHA = {1, 2}
 _ENDED = {6, 7, 33003, 33004, 33005, 33007, 34712, 34892}
 """JPEG and JPEG 2000, which end with a marker."""
 _END = b"\xff\xd9"
+_FRAME_SIZE = 10
+"""Bytes of a JPEG's frame header up to the number of samples (ITU-T T.81, B.2.2)."""
 
 _LARGEST_STRIP_BYTES = 2**22  # of pixels as they are; read in pieces of this size beyond it
 
@@ -180,15 +182,12 @@ def _decoder(page: TiffPage, kept: int, where: str) -> Decoder:
     unseen = dtype.type(255 if dtype == np.uint8 and kept == 3 else 0)
     convert = _ycbcr_to_rgb if page.compression == _JPEG2000_YCBCR and samples == 3 else None
 
+    check = _size_check(claim, tile, samples, is_jpeg=page.compression in _JPEG)
+
     def decode(data: bytes, index: int) -> NDArray[Any]:
         if has_end and not data.endswith(_END) and _END not in data.rstrip(b"\0")[-16:]:
             raise ValueError("they have no end: the tile is cut short")
-        height, width, claimed = claim(data)
-        if height > tile[0] or width > tile[1] or claimed > samples:
-            raise ValueError(
-                f"they claim {height} x {width} px of {claimed or samples} samples in a tile of "
-                f"{tile[0]} x {tile[1]} px of {samples}"
-            )
+        check(data)
         pixels: NDArray[Any] = decode_segment(data, index, **tables)[0][0]
         if has_alpha:
             # What nothing was drawn on is often stored as black.
@@ -196,6 +195,31 @@ def _decoder(page: TiffPage, kept: int, where: str) -> Decoder:
         return pixels[..., :kept] if convert is None else convert(pixels)
 
     return decode
+
+
+def _size_check(
+    claim: Callable[[bytes], Claim], tile: tuple[int, int], samples: int, *, is_jpeg: bool
+) -> Callable[[bytes], None]:
+    """A check that a tile claims no more than a tile, as its codec would allocate that.
+
+    The JPEG tiles of a page begin alike up to the frame header, which is read once.
+    """
+    known = b""
+
+    def check(data: bytes) -> None:
+        nonlocal known
+        if known and data.startswith(known):
+            return
+        height, width, claimed = claim(data)
+        if height > tile[0] or width > tile[1] or claimed > samples:
+            raise ValueError(
+                f"they claim {height} x {width} px of {claimed or samples} samples in a tile of "
+                f"{tile[0]} x {tile[1]} px of {samples}"
+            )
+        if is_jpeg and (start := frame_header(data)):
+            known = data[: start + _FRAME_SIZE]
+
+    return check
 
 
 def _ycbcr_to_rgb(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
