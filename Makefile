@@ -5,13 +5,13 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-EXTRAS ?= dev
 BIN = $(VENV)/bin
 NAPARI_VENV ?= .venv-napari
+INTEROP_VENV ?= .venv-interop
 PLUGIN = plugins/napari-histoquant
 SCREEN = xvfb-run --auto-servernum --server-args "-screen 0 1600x1000x24"
 
-.PHONY: demo test test-core test-napari lint phantoms system clean
+.PHONY: demo test test-core test-napari test-exports lint phantoms system clean
 
 demo: $(VENV)/.ready
 	$(BIN)/histoquant batch sample_slides/manifest.csv --out demo_results
@@ -21,6 +21,10 @@ test: test-core test-napari
 # What needs no Qt; the tests of the report's page and of SLURM are skipped where there is none.
 test-core: system $(VENV)/.ready-dev
 	$(BIN)/python -m pytest -n auto $(PYTEST)
+
+# Exports, read back by the libraries of the programs they are for: anndata, spatialdata, ome-zarr.
+test-exports: $(INTEROP_VENV)/.ready
+	$(INTEROP_VENV)/bin/python -m pytest tests/test_export.py tests/test_labels.py
 
 # The plugin, in an environment of its own, with a real canvas on a screen that nobody sees.
 test-napari: system $(NAPARI_VENV)/.ready
@@ -44,7 +48,7 @@ phantoms: $(VENV)/.ready
 	$(BIN)/histoquant phantom sample_slides --cohort 4 --seed 2019
 
 clean:
-	rm -rf $(VENV) $(NAPARI_VENV) demo_results
+	rm -rf $(VENV) $(NAPARI_VENV) $(INTEROP_VENV) demo_results
 
 $(VENV)/.ready: pyproject.toml
 	$(call environment,$(VENV))
@@ -53,8 +57,13 @@ $(VENV)/.ready: pyproject.toml
 
 $(VENV)/.ready-dev: pyproject.toml
 	$(call environment,$(VENV))
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[$(EXTRAS)]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@ $(VENV)/.ready
+
+$(INTEROP_VENV)/.ready: pyproject.toml
+	$(call environment,$(INTEROP_VENV))
+	$(INTEROP_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[interop]'
+	@touch $@
 
 $(NAPARI_VENV)/.ready: pyproject.toml $(PLUGIN)/pyproject.toml
 	$(call environment,$(NAPARI_VENV))

@@ -285,6 +285,7 @@ def test_a_slide_of_two_files_is_opened_with_both(tmp_path: Path) -> None:
 # AnnData and SpatialData
 
 
+@pytest.mark.filterwarnings("default")  # anndata and what it loads warn of each other
 def test_anndata_reads_back(measured: Path, tmp_path: Path) -> None:
     anndata = pytest.importorskip("anndata", reason="anndata is not installed")
     exported = export_results(measured, "anndata", out=tmp_path)
