@@ -72,20 +72,25 @@ class Easel:
                 self._add(key, data)
             elif data[2] == "vectors":
                 _replace_vectors(self.layers[key], data)
+            if key != "nuclei":
+                self.layers[key].visible = True
             yield
         self.viewer.reset_view()
         self.refresh(force=True)
+        if "nuclei" in self.layers:
+            self.layers["nuclei"].visible = True
         yield
 
     def clear(self) -> None:
-        """Show no slide; layers of lines stay for the next one, as making them takes long."""
+        """Show no slide; hidden layers stay for the next one, as making them takes long."""
         self._review = self._shown = None
         self.points_um = NOTHING
         for key, layer in list(self.layers.items()):
             if key.startswith(PICTURE):
                 self._remove(key)
-            elif len(layer.data):
-                layer.data = layer.data[:0]
+            else:
+                layer.visible = False
+        self.mark(None)
 
     def take_down(self) -> None:
         """Remove all layers."""
