@@ -165,6 +165,27 @@ def test_an_edit_is_seen_on_the_canvas(review: ReviewWidget) -> None:
     assert _near(_canvas(review.viewer), (230, 159, 0)) > before + 100
 
 
+def test_edits_of_what_is_hidden_are_seen_when_it_is_shown(review: ReviewWidget) -> None:
+    desk = review.desk
+    assert desk is not None
+    assert desk.review is not None
+    place = desk.review.junction.stretches[0].points_um[80]
+    ring = place + 30 * np.array([[-1, -1], [-1, 1], [1, 1], [1, -1]])
+    desk.choose_tool("exclude")
+    for _ in range(2):
+        desk.draw(ring)
+    review.settle()
+    assert len(desk.layers["regions"].data) == 8
+    press(review, "H")
+    press(review, "Control-Z")
+    press(review, "N", desk.review.points_um[0])
+    press(review, "H")
+    assert desk.layers["regions"].visible
+    assert len(desk.layers["regions"].data) == 4
+    assert len(desk.review.history) == 3
+    assert _near(_canvas(review.viewer), (0, 0, 0)) > 100  # the junction
+
+
 def test_the_queue_centres_on_a_marked_nucleus(review: ReviewWidget) -> None:
     press(review, "Q")
     picture = _canvas(review.viewer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -216,6 +217,9 @@ def _rank(key: str) -> tuple[int, str]:
 
 def _replace_vectors(layer: Any, data: look.LayerData) -> None:
     vectors, meta, _ = data
-    layer.data = vectors
-    if len(vectors):
-        layer.edge_color = meta["edge_color"]
+    # A hidden layer does not look which of its vectors are in view until it is shown again;
+    # drawn before, it would draw those of the vectors that were there.
+    with nullcontext() if layer.visible else layer.events.blocker_all():
+        layer.data = vectors
+        if len(vectors):
+            layer.edge_color = meta["edge_color"]
