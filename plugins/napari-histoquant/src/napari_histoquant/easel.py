@@ -223,3 +223,4 @@ def _replace_vectors(layer: Any, data: look.LayerData) -> None:
         layer.data = vectors
         if len(vectors):
             layer.edge_color = meta["edge_color"]
+    layer.editable = False  # napari makes it editable again with new data
