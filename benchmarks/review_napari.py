@@ -285,7 +285,7 @@ def walk_large(stage: Stage) -> None:
     desk.easel.show_measurements(False)
     stage.step("pan, the slide alone", pan)
     desk.easel.show_measurements(True)
-    stage.step("accept, and the next slide opens", lambda: desk.judge("accepted"), 1)
+    stage.step("accept, saved", lambda: desk.judge("accepted"), 1)
     stage.step("next slide (PageDown)", lambda: widget.open(large[1]), 1)
     viewer.reset_view()
 

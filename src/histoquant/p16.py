@@ -310,8 +310,7 @@ def _areas(
     rows, columns = np.nonzero(compartments.labels[::stride, ::stride] == DERMIS)
     centres = np.column_stack((rows, columns)) * stride + 0.5
     points = centres.astype(np.float64) * compartments.mpp
-    located = junction.locate(points)
-    papillary = located.depth_um <= settings.anatomy.papillary_depth_um
+    papillary = junction.signed_distance(points) <= settings.anatomy.papillary_depth_um
     cell = (stride * compartments.mpp) ** 2 / 1e6
     epidermis = compartments.area_mm2(EPIDERMIS)
     kept = np.ones(len(points), np.bool_)
@@ -322,9 +321,10 @@ def _areas(
         kept = ~left_out[rows * stride, columns * stride]
         out = np.count_nonzero(compartments.labels[left_out] == EPIDERMIS)
         epidermis -= float(out) * compartments.mpp**2 / 1e6
+    in_band = points[papillary & kept]
     return {
         "epidermis_area_mm2": epidermis,
-        "papillary_area_mm2": float((papillary & ~located.excluded & kept).sum()) * cell,
+        "papillary_area_mm2": float((~junction.excluded_at(in_band)).sum()) * cell,
         "reticular_area_mm2": float((~papillary & kept).sum()) * cell,
     }
 

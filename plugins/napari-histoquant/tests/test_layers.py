@@ -79,6 +79,38 @@ def test_fluorescence_comes_as_channels(tmp_path: Path) -> None:
         assert meta["axis_labels"] == ("y", "x")
 
 
+def test_ome_zarr_opens_lazily_in_um(tmp_path: Path) -> None:
+    import zarr
+
+    pixels = np.random.default_rng(1).integers(0, 255, (3, 96, 120), np.uint8)
+    root = zarr.open_group(tmp_path / "skin.ome.zarr", mode="w", zarr_format=2)
+    sets = []
+    for number, step in enumerate((1, 2)):
+        level = pixels[:, ::step, ::step]
+        root.create_array(str(number), data=level, chunks=(3, 32, 32))
+        scale = [{"type": "scale", "scale": [1, 0.25 * step, 0.25 * step]}]
+        sets.append({"path": str(number), "coordinateTransformations": scale})
+    axes = [{"name": "c", "type": "channel"}]
+    axes += [{"name": n, "type": "space", "unit": "micrometer"} for n in "yx"]
+    root.attrs["multiscales"] = [{"version": "0.4", "axes": axes, "datasets": sets}]
+    colours = ("FF0000", "00FF00", "0000FF")
+    root.attrs["omero"] = {"channels": [
+        {"color": c, "window": {"start": 0, "end": 255}} for c in colours
+    ]}  # fmt: skip
+    path = tmp_path / "skin.ome.zarr"
+    read = reader.get_slide_reader(str(path))
+    assert read is not None
+    ((levels, meta, kind),) = read(str(path))
+    assert (kind, meta["multiscale"], meta["rgb"], meta["name"]) == ("image", True, True, "skin")
+    assert (meta["scale"], meta["units"], meta["axis_labels"]) == (
+        (0.25, 0.25), ("um", "um"), ("y", "x"),
+    )  # fmt: skip
+    assert [level.shape for level in levels] == [(96, 120, 3), (48, 60, 3)]
+    np.testing.assert_array_equal(
+        levels[0][10:50, 20:90], pixels[:, 10:50, 20:90].transpose(1, 2, 0)
+    )
+
+
 def test_everything_of_a_result_lies_in_um(measured: Path) -> None:
     for slide in sorted((measured / "slides").iterdir()):
         found, problems = results.read_layers(slide)
@@ -126,6 +158,33 @@ def test_outlines_are_drawn_once() -> None:
     assert rims[5, 4] == 0
     assert rims[7, 4] == layers.DERMIS
     assert rims[3, 4] == 0
+
+
+def test_a_shared_border_is_one_smooth_line() -> None:
+    labels = np.zeros((60, 80), np.uint8)
+    labels[20:40, 10:70], labels[40:50, 10:70] = layers.EPIDERMIS, layers.DERMIS
+    data, meta, _ = layers.outline_layer(labels, 2.0)
+    y, x = (data[:, 0] + data[:, 1] / 2).T
+    green = np.all(meta["edge_color"] == layers._rgba(layers.GREEN), axis=1)  # noqa: SLF001
+    shared = (np.abs(y - 80) < 6) & (x > 40) & (x < 120)
+    assert shared.any()
+    assert green[shared].all()  # drawn once, as epidermis; the tissue's rim is yellow
+    assert (~green & (np.abs(y - 99) < 3)).any()
+    assert len(data) < 40  # and not a piece for every pixel
+
+
+def test_the_junction_is_not_outlined_again(measured: Path) -> None:
+    (place,) = (p for p in (measured / "slides").iterdir() if "col7" in p.name)
+    result = read_result(place)
+    assert result.compartments is not None
+    assert result.junction_line is not None
+    found = result.compartments
+    data, _, _ = layers.outline_layer(found.labels, found.mpp, result.junction_line)
+    middles = data[:, 0] + data[:, 1] / 2
+    beside = np.abs(result.junction_line.depth_um(middles)) < 3
+    length = np.hypot(*data[:, 1].T)
+    assert length[beside].sum() < 0.1 * result.junction_line.length_um
+    assert length.sum() > result.junction_line.length_um
 
 
 def test_readers_take_what_is_theirs(

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from qtpy.QtWidgets import QApplication, QLabel, QLineEdit, QWidget
+from qtpy.QtWidgets import QLabel, QLineEdit, QWidget
 
 from napari_histoquant._quantify_widget import QuantifyWidget
-from napari_histoquant._review_widget import KEYS, ReviewWidget
-
-Viewers = Callable[..., Any]
+from napari_histoquant._review_widget import ReviewWidget
+from showing import open_slide, press, settle
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +30,13 @@ def window() -> Iterator[Any]:
 @pytest.fixture
 def viewer(window: Any) -> Iterator[Any]:
     """The shown viewer, empty; what a test leaves in it is taken out."""
+    own = list(window.mouse_drag_callbacks), list(window.mouse_move_callbacks)
     yield window
     for dock in list(window.window.dock_widgets.values()):
         window.window.remove_dock_widget(dock)
         dock.close()
     window.layers.clear()
-    assert not window.mouse_drag_callbacks
-    assert not window.mouse_move_callbacks
+    assert (list(window.mouse_drag_callbacks), list(window.mouse_move_callbacks)) == own
 
 
 @pytest.fixture
@@ -45,43 +44,18 @@ def review(viewer: Any, results: Path) -> Iterator[ReviewWidget]:
     widget = ReviewWidget(viewer)
     viewer.window.add_dock_widget(widget, name="Review")
     assert widget.begin(results, "anna", blind=False)
-    _open(widget, "p16")
+    open_slide(widget, "p16")
     yield widget
     widget.close()
 
 
-def _open(widget: ReviewWidget, marker: str) -> None:
-    assert widget.desk is not None
-    widget.settle()
-    widget.open(next(i.name for i in widget.desk.items if i.marker == marker))
-    widget.settle()
-    _settle()
-
-
-def _settle() -> None:
-    for _ in range(4):
-        QApplication.processEvents()
-        time.sleep(0.02)
-
-
 def _canvas(viewer: Any) -> np.ndarray:
-    _settle()
+    settle()
     return viewer.screenshot(canvas_only=True, flash=False)[..., :3].astype(int)
 
 
 def _near(picture: np.ndarray, colour: tuple[int, int, int], within: int = 40) -> int:
     return int((np.abs(picture - np.array(colour)) <= within).all(axis=-1).sum())
-
-
-def _press(widget: ReviewWidget, key: str, at: np.ndarray | None = None) -> None:
-    """Press a key as napari does: through the keymap of the layer at hand, then the viewer's."""
-    viewer = widget.viewer
-    if at is not None:
-        viewer.cursor.position = tuple(float(v) for v in at)
-    handler = viewer.window._qt_viewer.canvas._key_map_handler  # noqa: SLF001
-    handler.press_key(key)
-    widget.settle()
-    _settle()
 
 
 def test_a_slide_opens_where_it_lies(viewer: Any, drawn: dict[str, Path]) -> None:
@@ -125,7 +99,7 @@ def test_quantify_measures_the_open_slide(
     deadline = time.monotonic() + 90
     while widget.job is not None and widget.job.state == "running":
         assert time.monotonic() < deadline
-        _settle()
+        settle()
     assert widget.job is not None
     assert widget.job.state == "done", widget.status.text()
     assert {"Junction", "Collagen VII"} <= {layer.name for layer in viewer.layers}
@@ -149,18 +123,18 @@ def test_keys_make_edits(review: ReviewWidget) -> None:
     table = desk.review.nuclei
     row = int(np.flatnonzero(~table["positive"].fillna(False) & ~table["excluded"])[3])
     point = desk.review.points_um[row]
-    _press(review, "P", point)
+    press(review, "P", point)
     assert desk.review.numbers()["n_positive"].delta == 1
     assert "change" in review.numbers.horizontalHeaderItem(3).text()
     assert review.numbers.item(1, 3).text() == "+1"
-    _press(review, "X", point)
+    press(review, "X", point)
     assert desk.review.numbers()["n_nuclei"].delta == -1
-    _press(review, "Control-Z")
-    _press(review, "Control-Z")
+    press(review, "Control-Z")
+    press(review, "Control-Z")
     assert desk.review.numbers().changed == ()
-    _press(review, "Control-Shift-Z")
+    press(review, "Control-Shift-Z")
     assert desk.review.numbers()["n_positive"].delta == 1
-    _press(review, "A", point + 30)
+    press(review, "A", point + 30)
     assert desk.review.numbers()["n_positive"].delta == 2
 
 
@@ -170,7 +144,7 @@ def test_keys_work_whatever_layer_is_at_hand(review: ReviewWidget) -> None:
     assert desk.review is not None
     for number, layer in enumerate(desk.layers.values()):
         review.viewer.layers.selection.active = layer
-        _press(review, "N", desk.review.points_um[number])
+        press(review, "N", desk.review.points_um[number])
         assert len(desk.review.history) == number + 1, layer.name
 
 
@@ -184,20 +158,41 @@ def test_an_edit_is_seen_on_the_canvas(review: ReviewWidget) -> None:
     camera = review.viewer.scene.camera
     camera.zoom = 12
     camera.center = (0.0, *desk.review.points_um[row])
-    _press(review, "H")
-    _press(review, "H")
+    press(review, "H")
+    press(review, "H")
     before = _near(_canvas(review.viewer), (230, 159, 0))
-    _press(review, "P", desk.review.points_um[row])
+    press(review, "P", desk.review.points_um[row])
     assert _near(_canvas(review.viewer), (230, 159, 0)) > before + 100
 
 
+def test_edits_of_what_is_hidden_are_seen_when_it_is_shown(review: ReviewWidget) -> None:
+    desk = review.desk
+    assert desk is not None
+    assert desk.review is not None
+    place = desk.review.junction.stretches[0].points_um[80]
+    ring = place + 30 * np.array([[-1, -1], [-1, 1], [1, 1], [1, -1]])
+    desk.choose_tool("exclude")
+    for _ in range(2):
+        desk.draw(ring)
+    review.settle()
+    assert len(desk.layers["regions"].data) == 8
+    press(review, "H")
+    press(review, "Control-Z")
+    press(review, "N", desk.review.points_um[0])
+    press(review, "H")
+    assert desk.layers["regions"].visible
+    assert len(desk.layers["regions"].data) == 4
+    assert len(desk.review.history) == 3
+    assert _near(_canvas(review.viewer), (0, 0, 0)) > 100  # the junction
+
+
 def test_the_queue_centres_on_a_marked_nucleus(review: ReviewWidget) -> None:
-    _press(review, "Q")
+    press(review, "Q")
     picture = _canvas(review.viewer)
     height, width = picture.shape[:2]
     middle = picture[height // 4 : -height // 4, width // 4 : -width // 4]
     assert _near(middle, (240, 0, 255)) > 100
-    _press(review, "Escape")
+    press(review, "Escape")
     assert _near(_canvas(review.viewer), (240, 0, 255)) == 0
 
 
@@ -206,16 +201,16 @@ def test_tools_and_pages_by_key(review: ReviewWidget) -> None:
     assert desk is not None
     assert desk.review is not None
     for key, tool in (("E", "exclude"), ("J", "redraw"), ("Shift-P", "positive")):
-        _press(review, key)
+        press(review, key)
         assert desk.tool == tool
         assert review.tools[tool].isChecked()  # type: ignore[index]
-    _press(review, "Escape")
+    press(review, "Escape")
     assert desk.tool == "look"
     name = desk.review.name
-    _press(review, "PageUp")
-    _press(review, "PageDown")
+    press(review, "PageUp")
+    press(review, "PageDown")
     seen = {name, desk.review.name}
-    _press(review, "PageUp")
+    press(review, "PageUp")
     assert seen | {desk.review.name} == {i.name for i in desk.session.worklist()}
 
 
@@ -247,26 +242,6 @@ def test_reject_needs_a_reason(review: ReviewWidget) -> None:
     assert "✗" in {review.worklist.item(r, 0).text() for r in range(review.worklist.rowCount())}
 
 
-def test_closing_loses_nothing(make_napari_viewer: Viewers, results: Path) -> None:
-    viewer = make_napari_viewer(show=True)  # and finds what is left behind
-    first = ReviewWidget(viewer)
-    assert first.begin(results, "anna", blind=False)
-    _open(first, "p16")
-    assert first.desk is not None
-    assert first.desk.review is not None
-    _press(first, "N", first.desk.review.points_um[0])
-    first.close()
-    assert list(viewer.layers) == []
-    assert not set(KEYS) & {str(key) for key in viewer.keymap}
-    again = ReviewWidget(viewer)
-    assert again.begin(results, "anna", blind=False)
-    _open(again, "p16")
-    assert again.desk is not None
-    assert again.desk.review is not None
-    assert len(again.desk.review.history) == 1
-    again.close()
-
-
 def test_a_review_that_cannot_begin_says_why(viewer: Any, tmp_path: Path) -> None:
     widget = ReviewWidget(viewer)
     assert not widget.begin(tmp_path, "anna", blind=False)
@@ -284,7 +259,7 @@ def test_blinded_nothing_on_the_screen_tells_the_slide(viewer: Any, results: Pat
     for item in widget.desk.session.worklist():
         widget.open(item.name)
         widget.settle()
-        _press(widget, "P", np.array([200.0, 300.0]))
+        press(widget, "P", np.array([200.0, 300.0]))
         seen += _texts(viewer.window._qt_window)  # noqa: SLF001
         seen += [
             viewer.title,

@@ -16,11 +16,11 @@ from qtpy.QtWidgets import (
     QPushButton,
     QTableWidget,
     QTableWidgetItem,
-    QToolButton,
     QWidget,
 )
 
 from histoquant.review import Numbers, WorkItem
+from napari_histoquant.layers import CLASS_LEGEND, LINE_LEGEND
 from napari_histoquant.strip import Straightener, Strip
 from napari_histoquant.worker import Background
 
@@ -186,7 +186,11 @@ class StripView(QWidget):
         painter.fillRect(self.rect(), QColor("#262930"))
         if self.strip is None or self._pixmap is None:
             painter.setPen(_DIM)
-            painter.drawText(self.rect(), Qt.AlignmentFlag.AlignCenter, "no junction to follow")
+            painter.drawText(
+                self.rect(),
+                Qt.AlignmentFlag.AlignCenter,
+                "no junction here" if self._source is None else "",
+            )
             return
         painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform)
         box = self._box()
@@ -300,15 +304,16 @@ def button(
     return made
 
 
-def tool_button(text: str, tip: str, action: Callable[[], object]) -> QToolButton:
-    """A small button of a tool."""
-    made = QToolButton()
-    made.setText(text)
-    made.setToolTip(tip)
-    made.setFocusPolicy(Qt_NoFocus)
-    made.setCheckable(True)
-    made.clicked.connect(lambda: action())
-    return made
+def legend(nuclei: bool) -> str:
+    """What the colours on the slide mean, as rich text."""
+    entries = CLASS_LEGEND if nuclei else LINE_LEGEND
+    sign = "◯" if nuclei else "▬"
+    parts = (f'<span style="color:{colour}">{sign}</span> {word}' for word, colour in entries)
+    return "&nbsp;&nbsp; ".join(parts)
+
+
+LEGEND_STYLE = "background: #ece7f0; color: #202020; padding: 2px 4px"
+"""Like the glass of a slide, so that the colours look as they do on it."""
 
 
 def _pixmap(pixels: Any) -> QPixmap:

@@ -22,10 +22,10 @@ from qtpy.QtWidgets import (
     QLabel,
     QLineEdit,
     QListWidget,
+    QPushButton,
     QSizePolicy,
     QStackedWidget,
     QTabWidget,
-    QToolButton,
     QVBoxLayout,
     QWidget,
 )
@@ -34,18 +34,20 @@ from histoquant import HistoquantError
 from histoquant.review import ReviewSession
 from histoquant.review.edits import COMPARTMENT_NAMES
 from napari_histoquant._panels import (
+    LEGEND_STYLE,
     NumberTable,
     Steps,
     StripView,
     Worklist,
     beside,
     button,
-    tool_button,
+    legend,
 )
 from napari_histoquant.desk import REASONS, TOOLS, Desk, Tool
 from napari_histoquant.discretion import DiscreetLogs
 
 _VIEW_MS, _PATIENCE_MS = 60, 400
+_LIST_PX = 150
 Action = Callable[["ReviewWidget"], object]
 
 KEYS: dict[str, tuple[str, Action]] = {
@@ -300,6 +302,9 @@ class ReviewWidget(QWidget):
         self.strip.follow(None, (0, 0))
         if self.desk is None or review is None:
             return
+        self.legend.setText(legend("nuclei" in self.desk.layers))
+        if self.desk.straightener is not None:
+            self.strip.follow(self.desk.straightener, self.desk.straightener.middle)
         for layer in self.desk.layers.values():
             self._bind(layer)
         self.viewer.layers.selection.active = self.desk.layers.get("slide0")
@@ -368,7 +373,7 @@ class ReviewWidget(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         self.worklist = Worklist()
         self.worklist.cellClicked.connect(lambda row, _: self.open(self.worklist.name_at(row)))
-        self.worklist.setMaximumHeight(170)
+        self.worklist.setFixedHeight(_LIST_PX)
         self.numbers = NumberTable()
         self.history = QListWidget()
         self.history.setFocusPolicy(Qt.FocusPolicy.NoFocus)
@@ -381,14 +386,17 @@ class ReviewWidget(QWidget):
         ):
             tabs.addTab(widget, title)
         self.message, self.thinned, self.pending = QLabel(), QLabel(), QLabel()
-        for label in (self.message, self.thinned, self.pending):
+        self.legend = QLabel()
+        for label in (self.message, self.thinned, self.pending, self.legend):
             label.setWordWrap(True)
         self.message.setMinimumHeight(34)
         self.message.setStyleSheet("font-weight: bold")
+        self.legend.setStyleSheet(LEGEND_STYLE)
         self.pending.hide()
         layout.addWidget(self.worklist)
         layout.addLayout(self._tool_rows())
         layout.addWidget(self.message)
+        layout.addWidget(self.legend)
         layout.addWidget(self.thinned)
         layout.addWidget(tabs, 1)
         layout.addWidget(self.pending)
@@ -403,9 +411,9 @@ class ReviewWidget(QWidget):
             ("include", "Take in I"), ("compartment", "Compartment C"),
             ("redraw", "Junction J"), ("cut", "Cut K"),
         )  # fmt: skip
-        self.tools: dict[Tool, QToolButton] = {}
+        self.tools: dict[Tool, QPushButton] = {}
         for number, (tool, text) in enumerate(names):
-            made = tool_button(text, TOOLS[tool], partial(self.take, tool))
+            made = button(text, TOOLS[tool], partial(self.take, tool), checkable=True)
             made.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
             self.tools[tool] = made
             grid.addWidget(made, number // 4, number % 4)

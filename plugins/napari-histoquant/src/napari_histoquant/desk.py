@@ -329,10 +329,14 @@ class Desk:
 
     def _put_up(self, found: Opened) -> Iterator[None]:
         """Show a slide, step by step; another one may be asked for in between."""
-        for _ in self.easel.put_up(found.review, found.pictures, found.scene):
-            yield
-            if found is not self._found:
-                return
+        try:
+            for _ in self.easel.put_up(found.review, found.pictures, found.scene):
+                yield
+                if found is not self._found:
+                    return
+        except Exception as error:
+            self._not_opened(error)
+            return
         self.review, self.straightener = found.review, found.scene.straightener
         self._bring_up_to_date()
         self.viewer.title = f"Review: {self.review.name}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -72,20 +73,25 @@ class Easel:
                 self._add(key, data)
             elif data[2] == "vectors":
                 _replace_vectors(self.layers[key], data)
+            if key != "nuclei":
+                self.layers[key].visible = True
             yield
         self.viewer.reset_view()
         self.refresh(force=True)
+        if "nuclei" in self.layers:
+            self.layers["nuclei"].visible = True
         yield
 
     def clear(self) -> None:
-        """Show no slide; layers of lines stay for the next one, as making them takes long."""
+        """Show no slide; hidden layers stay for the next one, as making them takes long."""
         self._review = self._shown = None
         self.points_um = NOTHING
         for key, layer in list(self.layers.items()):
             if key.startswith(PICTURE):
                 self._remove(key)
-            elif len(layer.data):
-                layer.data = layer.data[:0]
+            else:
+                layer.visible = False
+        self.mark(None)
 
     def take_down(self) -> None:
         """Remove all layers."""
@@ -211,6 +217,10 @@ def _rank(key: str) -> tuple[int, str]:
 
 def _replace_vectors(layer: Any, data: look.LayerData) -> None:
     vectors, meta, _ = data
-    layer.data = vectors
-    if len(vectors):
-        layer.edge_color = meta["edge_color"]
+    # A hidden layer does not look which of its vectors are in view until it is shown again;
+    # drawn before, it would draw those of the vectors that were there.
+    with nullcontext() if layer.visible else layer.events.blocker_all():
+        layer.data = vectors
+        if len(vectors):
+            layer.edge_color = meta["edge_color"]
+    layer.editable = False  # napari makes it editable again with new data

@@ -37,6 +37,11 @@ SKY, GREEN, BLUE, VERMILION, ORANGE, PURPLE, BLACK, GREY, YELLOW = (
 )  # fmt: skip
 _CLASS_COLOURS = (BLUE, ORANGE, VERMILION, "#8b0000")  # negative, 1+, 2+, 3+
 _COMPARTMENTS = {EPIDERMIS: GREEN, STRATUM_CORNEUM: ORANGE, DERMIS: YELLOW, ADNEXA: PURPLE}
+_LEAST_RING, _LEAST_RUN = 12, 3  # pixels: what is smaller is no outline worth a line
+_SMOOTH_PX, _SHARED_PX = 2, 5
+CLASS_LEGEND = (("negative", BLUE), ("1+", ORANGE), ("2+", VERMILION), ("3+", "#8b0000"),
+                ("in no count", GREY))  # fmt: skip
+LINE_LEGEND = (("collagen VII found", SKY), ("missing", VERMILION), ("not measured", GREY))
 _FEATURES = (
     "nucleus_id", "class", "dab_od_mean", "hematoxylin_od_mean", "ring_dab_od_mean", "area_um2",
     "compartment", "dej_distance_um", "pigment_suspected", "exclusion_reason", "added",
@@ -93,19 +98,55 @@ def compartment_layer(labels: npt.NDArray[np.uint8], mpp: float) -> LayerData:
     return labels, meta, "labels"
 
 
-def outline_layer(labels: npt.NDArray[np.uint8], mpp: float) -> LayerData:
-    """Outlines of the compartments as lines: quick to draw and to change on the largest slide."""
-    polygons: list[Floats] = []
+def outline_layer(
+    labels: npt.NDArray[np.uint8], mpp: float, junction: Junction | None = None
+) -> LayerData:
+    """Outlines of the compartments as lines: quick to draw and to change on the largest slide.
+
+    A border that two compartments share is drawn once, in the colour of the one nearer to the
+    epidermis; one that is `junction` is not drawn, as that is a line of its own.
+    """
+    lines: list[Floats] = []
     colours: list[str] = []
+    drawn = np.zeros(labels.shape, np.uint8)
+    for stretch in () if junction is None else junction.stretches:
+        course = np.rint(stretch.points_um[:, ::-1] / mpp - 0.5).astype(np.int32)
+        cv2.polylines(drawn, [course], False, 1, _SHARED_PX)
     for code, colour in _COMPARTMENTS.items():
         mask = labels > BACKGROUND if code == DERMIS else labels == code  # tissue bounds dermis
-        rings, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
+        own = mask.astype(np.uint8)
+        rings, _ = cv2.findContours(own, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
         for ring in rings:
-            corners = cv2.approxPolyDP(ring, 0.7, True)[:, 0, ::-1]
-            if len(corners) > 2:
-                polygons.append((corners + 0.5) * mpp)
+            if len(ring) < _LEAST_RING:
+                continue
+            corners = ring[:, 0, ::-1]
+            for run in _runs(drawn[corners[:, 0], corners[:, 1]] == 0):
+                lines.append((_smooth(corners, run) + 0.5) * mpp)
                 colours.append(colour)
-    return region_layer(polygons, colours, "Compartments")
+        cv2.drawContours(drawn, rings, -1, 1, _SHARED_PX)
+    return _lines_layer(lines, colours, "Compartments")
+
+
+def _runs(free: npt.NDArray[np.bool_]) -> list[npt.NDArray[np.int64]]:
+    """Unbroken runs of a ring's points that are not drawn yet; the whole ring is closed."""
+    at = np.arange(len(free) + 1) % len(free)
+    if free.all():
+        return [at]
+    start = int(np.argmin(free))  # a point that is left out: no run goes over the seam
+    at = (np.arange(len(free)) + start) % len(free)
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], free[at], [False]]).astype(int)))
+    pairs = zip(edges[::2], edges[1::2], strict=True)
+    return [at[first:stop] for first, stop in pairs if stop - first >= _LEAST_RUN]
+
+
+def _smooth(ring: npt.NDArray[np.int32], run: npt.NDArray[np.int64]) -> Floats:
+    """The points of a run without the steps of the pixels, and no more of them than it takes."""
+    around = np.arange(-_SMOOTH_PX, _SMOOTH_PX + 1)
+    whole = ring.astype(np.float32)
+    # Neighbours on the ring, so that runs meet where a ring was cut.
+    mean = sum(whole[(run + step) % len(ring)] for step in around) / np.float32(len(around))
+    kept = cv2.approxPolyDP(np.asarray(mean, np.float32)[:, None], 0.4, False)
+    return np.asarray(kept[:, 0], np.float64)
 
 
 def outlined(labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -231,12 +272,8 @@ def region_layer(
     Vectors, as the junction: a Shapes layer compiles its triangulation when the first polygon is
     drawn, and the reviewer waits for it.
     """
-    segments, own = [np.empty((0, 2, 2))], [np.empty((0, 4), np.float32)]
-    for polygon, colour in zip(polygons_um, colours, strict=True):
-        closed = np.vstack([polygon, polygon[:1]])
-        segments.append(_segments(closed))
-        own.append(np.tile(_rgba(colour), (len(polygon), 1)))
-    return _vectors(np.concatenate(segments), np.concatenate(own), name, JUNCTION_UM)
+    closed = [np.vstack([polygon, polygon[:1]]) for polygon in polygons_um]
+    return _lines_layer(closed, colours, name)
 
 
 def line_layer(line_um: Floats, colour: str, name: str) -> LayerData:
@@ -261,6 +298,14 @@ def _vectors(data: Floats, colours: Colours, name: str, width_um: float) -> Laye
         "ndim": 2,
     }
     return data, meta, "vectors"
+
+
+def _lines_layer(lines: Sequence[Floats], colours: Sequence[str], name: str) -> LayerData:
+    segments, own = [np.empty((0, 2, 2))], [np.empty((0, 4), np.float32)]
+    for line, colour in zip(lines, colours, strict=True):
+        segments.append(_segments(line))
+        own.append(np.tile(_rgba(colour), (len(line) - 1, 1)))
+    return _vectors(np.concatenate(segments), np.concatenate(own), name, JUNCTION_UM)
 
 
 def _segments(points: Floats) -> Floats:

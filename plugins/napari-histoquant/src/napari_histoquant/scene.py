@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from histoquant import Compartments
 from histoquant.review import Measured
 from histoquant.slides import Slide
 from napari_histoquant import layers as look
@@ -26,16 +25,19 @@ class Scene:
     straightener
         Lays the junction straight; None without one, or without the slide.
     outlined
-        The compartments whose outlines are on the screen with this scene.
+        What the outlines on the screen were drawn for: compartments, and lines of the junction.
     """
 
     layers: dict[str, LayerData]
     straightener: Straightener | None
-    outlined: Compartments
+    outlined: tuple[object, object]
 
 
 def scene_of(
-    measured: Measured, mpp: float, slide: Slide | None, outlined: Compartments | None = None
+    measured: Measured,
+    mpp: float,
+    slide: Slide | None,
+    outlined: tuple[object, object] | None = None,
 ) -> Scene:
     """The lines of an edited slide.
 
@@ -46,13 +48,14 @@ def scene_of(
     slide
         The open slide, None where it cannot be read.
     outlined
-        Compartments that are drawn already.
+        What outlines are drawn for already.
     """
     geometry = measured.geometry
     found, junction = geometry.compartments, geometry.junction
     layers: dict[str, LayerData] = {}
-    if found is not outlined:
-        layers["compartments"] = look.outline_layer(found.labels, found.mpp)
+    now = (found.labels, geometry.pieces)
+    if outlined is None or any(new is not old for new, old in zip(now, outlined, strict=True)):
+        layers["compartments"] = look.outline_layer(found.labels, found.mpp, junction)
     polygons = [np.asarray(region.polygon_um, np.float64) for region in geometry.regions]
     colours = [look.GREY if region.reason else look.GREEN for region in geometry.regions]
     layers["regions"] = look.region_layer(polygons, colours)
@@ -61,4 +64,4 @@ def scene_of(
         layers["bins"] = look.bins_layer(measured.bins, mpp)
     with_strip = slide is not None and bool(junction.stretches)
     straightener = Straightener(slide, junction) if slide is not None and with_strip else None
-    return Scene(layers, straightener, found)
+    return Scene(layers, straightener, now)

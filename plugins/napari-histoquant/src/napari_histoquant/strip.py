@@ -67,6 +67,13 @@ class Straightener:
         )
         self._tree = cKDTree(np.concatenate(lines)) if lines else None
 
+    @property
+    def middle(self) -> tuple[float, float]:
+        """The place half-way along the longest stretch (y, x, um); there must be one."""
+        points = max(self._junction.stretches, key=lambda stretch: stretch.length_um).points_um
+        y, x = points[len(points) // 2]
+        return float(y), float(x)
+
     def locate(self, point_um: tuple[float, float]) -> tuple[int, float] | None:
         """Stretch and arc length of the junction nearest to a point; None without a junction."""
         if self._tree is None:
