@@ -31,7 +31,7 @@ from histoquant.collagen7 import (
     straighten,
 )
 from histoquant.damage import Damage
-from histoquant.detection import Found, begin_nuclei, find_nuclei, table_of
+from histoquant.detection import Found, begin_nuclei, find_nuclei, least_contrast, table_of
 from histoquant.errors import DarkFieldError, SlideError
 from histoquant.evidence import SecondStain
 from histoquant.false_colour import false_colours
@@ -60,9 +60,10 @@ from histoquant.quality import (
     overview_of,
 )
 from histoquant.results import SlideResult
+from histoquant.setting_groups import NucleiSettings
 from histoquant.settings import MARKERS, Marker, Settings
 from histoquant.slides import Slide, open_slide
-from histoquant.staining import Survey, field_figures, find_model, survey_slide
+from histoquant.staining import Survey, field_figures, find_model, survey_slide, tissue_fields
 from histoquant.stains import StainModel
 from histoquant.tissue import tissue_detail
 from histoquant.traces import Section, provenance, trace_reasons, traces, warnings_of
@@ -75,6 +76,8 @@ if TYPE_CHECKING:
     from histoquant.junction import Junction
 
 Progress = Callable[[str], None]
+
+_CONTRAST_FIELDS = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,7 +181,7 @@ def _measure(
 ) -> SlideResult:
     """Measure with what is known by now of the slide's unreadable tiles left out."""
     report("looking over the slide")
-    look = _look_over(slide, settings) if slide.is_colour else None
+    look = _look_over(slide, marker, settings) if slide.is_colour else None
     if look is not None:
         damage.look(look.survey.tissue)
     with _begin(slide, look, marker, settings, workers) as ahead:
@@ -197,6 +200,7 @@ def _measure(
                                 colours=false_colours(section.model))  # fmt: skip
         report(f"measuring {marker}")
         if marker == "p16":
+            contrast = (settings if look is None else look).nuclei.min_contrast_od
             measured = _measure_p16(slide, section, bins, morphometry, settings, ahead, workers)
         else:
             measured = _measure_collagen7(slide, section, bins, settings)
@@ -229,6 +233,7 @@ def _measure(
         provenance={
             **provenance(slide, section, used),
             **measured.provenance,
+            **({"min_contrast_od": contrast} if marker == "p16" else {}),
             "damaged_tiles": damaged,
             "warnings": warnings,
         },
@@ -244,9 +249,11 @@ class _Look:
     model: StainModel
     picture: npt.NDArray[np.uint8]
     mpp: float
+    nuclei: NucleiSettings
+    """With the contrast that nuclei have on this slide."""
 
 
-def _look_over(slide: Slide, settings: Settings) -> _Look:
+def _look_over(slide: Slide, marker: Marker, settings: Settings) -> _Look:
     if len(slide.channels) != 3:
         raise SlideError(
             f"{slide.path}: one grey channel. Stains are separated by colour, which takes red, "
@@ -255,8 +262,12 @@ def _look_over(slide: Slide, settings: Settings) -> _Look:
         )
     survey = survey_slide(slide, settings)
     model = find_model(slide, survey, settings)
-    mpp = max(settings.anatomy.mpp, slide.mpp)
-    return _Look(survey, model, slide.overview(mpp), mpp)
+    mpp, nuclei = max(settings.anatomy.mpp, slide.mpp), settings.nuclei
+    if marker == "p16":
+        fields = tissue_fields(slide, survey.tissue, nuclei.mpp, _CONTRAST_FIELDS)
+        contrast = least_contrast(fields, model, settings)
+        nuclei = nuclei.model_copy(update={"min_contrast_od": contrast})
+    return _Look(survey, model, slide.overview(mpp), mpp, nuclei)
 
 
 def _begin(
@@ -266,6 +277,7 @@ def _begin(
     if look is None or marker != "p16":
         return nullcontext()
     blocks = _blocks(slide, look.survey.tissue, settings)
+    settings = settings.model_copy(update={"nuclei": look.nuclei})
     return begin_nuclei(slide, look.model, blocks, settings, workers // 2)
 
 

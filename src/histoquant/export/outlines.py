@@ -196,8 +196,12 @@ def _occupied(nuclei: pd.DataFrame, slide: Slide, settings: Settings) -> Iterato
 
 
 def _settings(kept: KeptSlide) -> Settings:
-    given: dict[str, Any] = kept.record["provenance"].get("settings", {})
-    return settings_from(given, f"{kept.slide_id}: the settings on record")
+    provenance = kept.record["provenance"]
+    given: dict[str, Any] = provenance.get("settings", {})
+    settings = settings_from(given, f"{kept.slide_id}: the settings on record")
+    contrast = provenance.get("min_contrast_od", settings.nuclei.min_contrast_od)
+    nuclei = settings.nuclei.model_copy(update={"min_contrast_od": contrast})
+    return settings.model_copy(update={"nuclei": nuclei})
 
 
 def _model(kept: KeptSlide) -> StainModel:
