@@ -205,6 +205,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first-seed", type=int, default=1000)
     parser.add_argument("--presets", nargs="+", default=["easy", "typical", "hard"])
+    parser.add_argument("--markers", nargs="+", default=list(FIGURES), choices=list(FIGURES))
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--repeat", action="store_true")
     options = parser.parse_args()
@@ -212,7 +213,7 @@ def main() -> None:
     if options.repeat:
         report_repeats(seeds, options.workers)
         return
-    jobs = [(m, p, s) for m in FIGURES for p in options.presets for s in seeds]
+    jobs = [(m, p, s) for m in options.markers for p in options.presets for s in seeds]
     with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(options.workers) as pool:
         rows = list(pool.map(partial(measure_phantom, folder=Path(folder)), jobs))
     table = pd.DataFrame(rows)

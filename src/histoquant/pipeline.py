@@ -192,6 +192,8 @@ def _measure(
             report("finding epidermis and junction")
             share = workers if ahead is None else workers - workers // 2
             section = _find_anatomy(slide, look, marker, settings, share)
+        contrast = (settings if look is None else look).nuclei.min_contrast_od
+        look = None  # and its picture
         if anatomy is not None:
             section = replace(section, compartments=anatomy[0], junction=anatomy[1])
         morphometry, reasons = measure_morphometry(section.compartments, section.junction, settings)
@@ -200,7 +202,6 @@ def _measure(
                                 colours=false_colours(section.model))  # fmt: skip
         report(f"measuring {marker}")
         if marker == "p16":
-            contrast = (settings if look is None else look).nuclei.min_contrast_od
             measured = _measure_p16(slide, section, bins, morphometry, settings, ahead, workers)
         else:
             measured = _measure_collagen7(slide, section, bins, settings)
