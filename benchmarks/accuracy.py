@@ -25,7 +25,7 @@ import pandas as pd
 from scipy.spatial import cKDTree
 
 FIGURES = {
-    "p16": ("nuclei_percent", "positive_points"),
+    "p16": ("nuclei_percent", "positive_points", "compartment_percent", "nuclei_found_percent"),
     "col7": ("continuity_points", "integrated_od_percent"),
 }
 BOTH = ("junction_median_um", "junction_p95_um", "length_percent", "thickness_percent",
@@ -34,7 +34,9 @@ BOTH = ("junction_median_um", "junction_p95_um", "length_percent", "thickness_pe
 REPEATED = ("dej_length_mm", "epidermis_thickness_um_mean", "interdigitation_index",
             "ridges_per_mm", "epidermis_area_mm2", "n_nuclei", "positive_percent",
             "continuity_percent", "integrated_od_um_mean")  # fmt: skip
+LEAST = {"found", "compartment_percent", "nuclei_found_percent"}  # the worst is the least
 FALSE_UM = 15.0
+SAME_UM = 4.0  # between centres of a true nucleus and the one found
 
 
 def measure_phantom(job: tuple[str, str, int], folder: Path) -> dict[str, object]:
@@ -79,12 +81,29 @@ def compare(result, truth) -> dict[str, float]:
     if result.marker == "p16":
         differences["nuclei_percent"] = percent("n_nuclei", 1, "n_nuclei")
         differences["positive_points"] = found["positive_percent"] - true["positive_percent"]
+        differences |= compare_nuclei(result.nuclei, truth)
     else:
         differences["continuity_points"] = found["continuity_percent"] - true["continuity_percent"]
         differences["integrated_od_percent"] = percent(
             "integrated_od_um_mean", 1, "integrated_od_um_mean"
         )
     return differences
+
+
+def compare_nuclei(nuclei, truth) -> dict[str, float]:
+    """True nuclei that were found (percent), and how many of those in the right compartment."""
+    counted = nuclei[~nuclei["excluded"]]
+    points = counted[["y_um", "x_um"]].to_numpy()
+    true = truth.nuclei[["y_um", "x_um"]].to_numpy()
+    away, nearest = cKDTree(true).query(points)
+    back = cKDTree(points).query(true)[1]
+    pairs = (away < SAME_UM) & (back[nearest] == np.arange(len(points)))
+    there = truth.nuclei["compartment"].to_numpy()[nearest[pairs]]
+    right = (there == counted["compartment"].to_numpy()[pairs]).mean()
+    return {
+        "compartment_percent": 100 * float(right),
+        "nuclei_found_percent": 100 * float(pairs.sum()) / len(true),
+    }
 
 
 def compare_measured(result, truth) -> dict[str, float]:
@@ -186,6 +205,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first-seed", type=int, default=1000)
     parser.add_argument("--presets", nargs="+", default=["easy", "typical", "hard"])
+    parser.add_argument("--markers", nargs="+", default=list(FIGURES), choices=list(FIGURES))
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--repeat", action="store_true")
     options = parser.parse_args()
@@ -193,7 +213,7 @@ def main() -> None:
     if options.repeat:
         report_repeats(seeds, options.workers)
         return
-    jobs = [(m, p, s) for m in FIGURES for p in options.presets for s in seeds]
+    jobs = [(m, p, s) for m in options.markers for p in options.presets for s in seeds]
     with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(options.workers) as pool:
         rows = list(pool.map(partial(measure_phantom, folder=Path(folder)), jobs))
     table = pd.DataFrame(rows)
@@ -202,7 +222,8 @@ def main() -> None:
         columns = ["found", "false", *BOTH, *FIGURES[str(marker)]]
         print(f"\n{marker}, {preset}, {len(group)} seeds")
         worst = group.set_index("seed")[columns].abs().agg(["idxmax", "max"]).T
-        worst.loc["found"] = [group.set_index("seed")["found"].idxmin(), group["found"].min()]
+        for name in LEAST.intersection(columns):
+            worst.loc[name] = [group.set_index("seed")[name].idxmin(), group[name].min()]
         summary = pd.DataFrame({"median": group[columns].median(), "worst": worst["max"],
                                 "seed of the worst": worst["idxmax"]})  # fmt: skip
         print(summary.astype({"median": float, "worst": float}).round(2).to_string())

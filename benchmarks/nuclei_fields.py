@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from histoquant.detection import least_contrast
 from histoquant.nuclei import measure_nuclei, segment_nuclei
 from histoquant.settings import Settings
 from histoquant.stains import StainModel, measure_white, optical_density, unmix
@@ -59,9 +60,11 @@ def detect(
     small = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
     white = measure_white(cv2.resize(rgb, None, fx=mpp, fy=mpp, interpolation=cv2.INTER_AREA))
     model = StainModel.preset("hdab", white.values)
+    contrast = least_contrast([small], model, settings)
+    nuclei = settings.nuclei.model_copy(update={"min_contrast_od": contrast})
     stains = unmix(optical_density(small, model.white), model)
-    labels = segment_nuclei(stains, target, settings.nuclei)
-    found = measure_nuclei(labels, stains, target, settings.nuclei)
+    labels = segment_nuclei(stains, target, nuclei)
+    found = measure_nuclei(labels, stains, target, nuclei)
     points = np.column_stack((found["y_px"], found["x_px"])) / factor
     return points, found["dab_od_mean"] >= settings.p16.thresholds_od[0]
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+from threading import Event, Timer
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from histoquant.blocks import Block, map_blocks, plan_blocks
+from histoquant.blocks import Ahead, Block, map_blocks, plan_blocks
 
 
 @given(height=st.integers(1, 400), width=st.integers(1, 400), block=st.integers(1, 450))
@@ -93,3 +94,45 @@ def test_an_error_in_a_block_is_raised() -> None:
 def test_workers_must_be_positive() -> None:
     with pytest.raises(ValueError, match="workers"):
         map_blocks(lambda b: b, [], workers=0)
+
+
+@pytest.mark.parametrize("helpers", [0, 1, 3])
+def test_helpers_begin_at_once_and_results_keep_their_order(helpers):
+    blocks = plan_blocks((100, 90), 20)
+    begun = Event()
+
+    def work(block):
+        begun.set()
+        return block
+
+    with Ahead(work, blocks, helpers) as ahead:
+        if helpers:
+            assert begun.wait(30)
+        assert ahead.results(workers=2) == blocks
+
+
+@pytest.mark.parametrize("helpers", [0, 2])
+def test_an_error_of_a_block_is_raised_where_results_are_asked_for(helpers):
+    def work(block):
+        if block.y:
+            raise ValueError("no luck")
+        return block
+
+    with (
+        Ahead(work, plan_blocks((100, 90), 20), helpers) as ahead,
+        pytest.raises(ValueError, match="no luck"),
+    ):
+        ahead.results()
+
+
+def test_what_nobody_waits_for_is_not_begun():
+    gate, begun = Event(), []
+
+    def work(block):
+        begun.append(block)
+        gate.wait(30)
+
+    blocks = plan_blocks((100, 90), 20)
+    with Ahead(work, blocks, 1):
+        Timer(0.2, gate.set).start()
+    assert len(begun) <= 1

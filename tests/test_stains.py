@@ -196,3 +196,13 @@ def test_the_field_of_light_is_taken_off_at_any_scale():
         half = np.rint(lit / 2).astype(np.uint8)
         assert np.abs(field_density(glass, white)).max() < 0.002
         assert field_density(half, white) == pytest.approx(0.30103, abs=0.004)
+
+
+def test_blended_stains_are_the_planes_in_whole_steps() -> None:
+    model = StainModel.preset("hdab", (243.0, 241.0, 244.0))
+    pixels = np.random.default_rng(5).integers(0, 256, (40, 50, 3)).astype(np.uint8)
+    stains = model.planes(pixels, 2.5).stains.astype(np.float64)
+    expected = np.clip((stains[..., 0] + 0.5 * stains[..., 1] + 0.1) * 8000, 0, 65535)
+    blended = model.blend(pixels, 2.5, (1.0, 0.5), -0.1, 8000)
+    assert blended.dtype == np.uint16
+    assert np.abs(blended - expected).max() <= 1.1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -32,6 +32,8 @@ from histoquant.stains import StainModel
 Keep = Callable[[NDArray[np.float64]], NDArray[np.bool_]]
 Found = dict[str, NDArray[np.float64]]
 
+_LEAST_FACTOR, _MOST_FACTOR = 0.6, 1.25  # of nuclear density: below, noise passes for nuclei
+_MIN_SEEN = 30
 _MEASURED = (
     "area_um2",
     "eccentricity",
@@ -109,6 +111,35 @@ def table_of(found: Sequence[Found], slide: Slide, keep: Keep | None = None) -> 
     table.insert(3, "x_um", table.pop("x_um"))
     table.insert(4, "y_um", table.pop("y_um"))
     return table
+
+
+def least_contrast(fields: Iterable[NDArray[Any]], model: PlaneModel, settings: Settings) -> float:
+    """The least contrast of nuclei on a slide, from how dense its own are.
+
+    Parameters
+    ----------
+    fields
+        Pixels of fields of tissue at ``settings.nuclei.mpp``.
+
+    Returns
+    -------
+    ``nuclei.min_contrast_od``, scaled by the median hematoxylin OD of the negative nuclei of
+    the fields over ``nuclei.typical_od``; unscaled where there are too few to tell.
+    """
+    given = settings.nuclei
+    if not (given.typical_od and isinstance(model, StainModel) and model.has_marker):
+        return given.min_contrast_od
+    seen = [np.empty(0)]
+    for pixels in fields:
+        found = _measure(_outline(pixels, model, settings), pixels, model, settings, (0, 0))
+        negative = found["dab_od_mean"] < settings.p16.thresholds_od[0]
+        seen.append(found["hematoxylin_od_mean"][negative])
+    densities = np.concatenate(seen)
+    if densities.size < _MIN_SEEN:
+        return given.min_contrast_od
+    # Rounded, so that it reads well where it is recorded.
+    factor = round(float(np.median(densities)) / given.typical_od, 2)
+    return given.min_contrast_od * min(max(factor, _LEAST_FACTOR), _MOST_FACTOR)
 
 
 def nucleus_ids(table: pd.DataFrame) -> list[str]:

@@ -12,7 +12,6 @@ from functools import cached_property
 from typing import cast
 from weakref import WeakKeyDictionary
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import binary_dilation, gaussian_filter1d
@@ -22,6 +21,7 @@ from skimage.measure import find_contours
 from histoquant.anatomy import ADNEXA, DERMIS, EPIDERMIS, Compartments
 from histoquant.artefacts import NONE, REASONS
 from histoquant.border import FULL
+from histoquant.pieces import touching
 from histoquant.polyline import cut_knobs, length, right_normals, sample, smooth_course, smooth_line
 from histoquant.settings import AnatomySettings, JunctionSettings
 from histoquant.windowed import boxes_around, window_of
@@ -230,20 +230,20 @@ def with_own_junction(compartments: Compartments, junction: Junction) -> Compart
     """
     if not junction.stretches:
         return compartments
-    count, pieces = cv2.connectedComponents(
-        (compartments.labels == EPIDERMIS).astype(np.uint8), connectivity=8
-    )
-    owned = np.zeros(count, np.bool_)
+    epidermis = compartments.labels == EPIDERMIS
+    beside = np.zeros(epidermis.shape, np.bool_)
     for stretch in junction.stretches:
         for depth_um in _BESIDE_UM:
             points = stretch.points_um - depth_um * stretch.normals
             index = np.floor(points / compartments.mpp).astype(np.int64)
-            inside = ((index >= 0) & (index < pieces.shape)).all(axis=1)
-            owned[pieces[index[inside, 0], index[inside, 1]]] = True
-    if owned[1:].all() or not owned[1:].any():
+            inside = ((index >= 0) & (index < beside.shape)).all(axis=1)
+            beside[index[inside, 0], index[inside, 1]] = True
+    owned = touching(epidermis, beside)
+    lost = epidermis & ~owned
+    if not lost.any() or not owned.any():
         return compartments
-    owned[0] = True
-    labels = np.where(owned[pieces], compartments.labels, ADNEXA).astype(np.uint8)
+    labels = compartments.labels.copy()
+    labels[lost] = ADNEXA
     return replace(compartments, labels=labels)
 
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from histoquant import ngff
 from histoquant.artefacts import NAMES
 from histoquant.errors import ResultError
-from histoquant.outlining import outline_nuclei, recorded_model
+from histoquant.outlining import outline_nuclei, recorded_model, with_recorded_contrast
 from histoquant.results import LABELS, SlideResult
 from histoquant.settings import Settings
 from histoquant.slides import Slide
@@ -81,6 +81,7 @@ def _write_nuclei(group: Any, result: SlideResult, slide: Slide, settings: Setti
     mpp = settings.nuclei.mpp
     level = ngff.new_array(group, "0", slide.grid_shape(mpp), np.dtype(np.uint32), _AXES)
     model = recorded_model(result.provenance, result.slide_id)
+    settings = with_recorded_contrast(settings, result.provenance)
     for window in outline_nuclei(result.nuclei, slide, model, settings):
         b = window.block
         level[b.y : b.y + b.height, b.x : b.x + b.width] = window.core

@@ -61,6 +61,7 @@ MAX_EXTENT_UM = 25.0
 """Longest side of a nucleus' bounding box (um): a spindle nucleus is 10-16 um long."""
 _WIDEST_UM = 16.0  # a nucleus leaves some of a square of this side uncovered
 _SMOOTHING_UM = 0.6
+_EDGE_HALF = 1.2  # least contrasts per um: the step across an outline that scores one half
 _LEFT_SCORE = 0.15
 _LEFT_AREA = 1.25
 HALO_UM = 100.0
@@ -255,7 +256,7 @@ def _shape_rules(mpp: float, settings: NucleiSettings) -> ShapeRules:
         max_area=settings.max_area_um2 / pixel,
         max_extent=math.floor(MAX_EXTENT_UM / mpp),
         typical_area=25.0 / pixel,
-        edge_half=0.06 * mpp / _GREY_OD,
+        edge_half=_EDGE_HALF * settings.min_contrast_od * mpp / _GREY_OD,
         min_edge=0.03 * mpp / _GREY_OD,
         # The outline lies half-way up the edge: a mean above it is half of that above tissue.
         min_contrast=settings.min_contrast_od / 2 / _GREY_OD,

@@ -101,6 +101,13 @@ def outline_nuclei(
         )
 
 
+def with_recorded_contrast(settings: Settings, provenance: Mapping[str, Any]) -> Settings:
+    """The settings with the least contrast of nuclei that the slide was measured with."""
+    contrast = provenance.get("min_contrast_od", settings.nuclei.min_contrast_od)
+    nuclei = settings.nuclei.model_copy(update={"min_contrast_od": contrast})
+    return settings.model_copy(update={"nuclei": nuclei})
+
+
 def recorded_model(provenance: Mapping[str, Any], name: str) -> PlaneModel:
     """The stain model of a result's provenance, to the last bit.
 

@@ -26,7 +26,7 @@ from histoquant.blocks import Ahead, Block, plan_blocks
 from histoquant.collagen7 import NO_DAB, measure_collagen7, missing_collagen7
 from histoquant.confidence import with_confidence
 from histoquant.damage import Damage
-from histoquant.detection import Found, begin_nuclei, find_nuclei, table_of
+from histoquant.detection import Found, begin_nuclei, find_nuclei, least_contrast, table_of
 from histoquant.errors import DarkFieldError, SlideError
 from histoquant.evidence import SecondStain
 from histoquant.false_colour import false_colours
@@ -56,9 +56,10 @@ from histoquant.quality import (
     overview_of,
 )
 from histoquant.results import SlideResult
+from histoquant.setting_groups import NucleiSettings
 from histoquant.settings import MARKERS, Marker, Settings
 from histoquant.slides import Slide, open_slide
-from histoquant.staining import Survey, field_figures, find_model, survey_slide
+from histoquant.staining import Survey, field_figures, find_model, survey_slide, tissue_fields
 from histoquant.stains import StainModel
 from histoquant.straightening import Straightened, straighten
 from histoquant.tissue import tissue_detail
@@ -73,6 +74,8 @@ if TYPE_CHECKING:
     from histoquant.planes import PlaneModel
 
 Progress = Callable[[str], None]
+
+_CONTRAST_FIELDS = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,7 +181,7 @@ def _measure(
 ) -> SlideResult:
     """Measure with what is known by now of the slide's unreadable tiles left out."""
     report("looking over the slide")
-    look = _look_over(slide, settings) if slide.is_colour else None
+    look = _look_over(slide, marker, settings) if slide.is_colour else None
     if look is not None:
         damage.look(look.survey.tissue)
     with _begin(slide, look, marker, settings, workers) as ahead:
@@ -189,6 +192,8 @@ def _measure(
             report("finding epidermis and junction")
             share = workers if ahead is None else workers - workers // 2
             section = _find_anatomy(slide, look, marker, settings, share)
+        contrast = (settings if look is None else look).nuclei.min_contrast_od
+        look = None  # and its picture
         if anatomy is not None:
             section = replace(section, compartments=anatomy[0], junction=anatomy[1])
         morphometry, reasons = measure_morphometry(section.compartments, section.junction, settings)
@@ -236,6 +241,7 @@ def _measure(
         provenance={
             **provenance(slide, section, used),
             **measured.provenance,
+            **({"min_contrast_od": contrast} if marker == "p16" else {}),
             "damaged_tiles": damaged,
             "warnings": warnings,
         },
@@ -251,9 +257,11 @@ class _Look:
     model: StainModel
     picture: npt.NDArray[np.uint8]
     mpp: float
+    nuclei: NucleiSettings
+    """With the contrast that nuclei have on this slide."""
 
 
-def _look_over(slide: Slide, settings: Settings) -> _Look:
+def _look_over(slide: Slide, marker: Marker, settings: Settings) -> _Look:
     if len(slide.channels) != 3:
         raise SlideError(
             f"{slide.path}: one grey channel. Stains are separated by colour, which takes red, "
@@ -262,8 +270,12 @@ def _look_over(slide: Slide, settings: Settings) -> _Look:
         )
     survey = survey_slide(slide, settings)
     model = find_model(slide, survey, settings)
-    mpp = max(settings.anatomy.mpp, slide.mpp)
-    return _Look(survey, model, slide.overview(mpp), mpp)
+    mpp, nuclei = max(settings.anatomy.mpp, slide.mpp), settings.nuclei
+    if marker == "p16":
+        fields = tissue_fields(slide, survey.tissue, nuclei.mpp, _CONTRAST_FIELDS)
+        contrast = least_contrast(fields, model, settings)
+        nuclei = nuclei.model_copy(update={"min_contrast_od": contrast})
+    return _Look(survey, model, slide.overview(mpp), mpp, nuclei)
 
 
 def _begin(
@@ -273,6 +285,7 @@ def _begin(
     if look is None or marker != "p16":
         return nullcontext()
     blocks = _blocks(slide, look.survey.tissue, settings)
+    settings = settings.model_copy(update={"nuclei": look.nuclei})
     return begin_nuclei(slide, look.model, blocks, settings, workers // 2)
 
 

@@ -229,7 +229,16 @@ class NucleiSettings(Group):
     min_contrast_od: float = Field(
         0.05,
         gt=0,
-        description="Least nuclear OD (hematoxylin + DAB) above the surroundings.",
+        description="Least nuclear OD (hematoxylin + DAB) above the surroundings, on a slide whose "
+        "nuclei are as dense as typical_od.",
+    )
+    typical_od: float = Field(
+        0.34,
+        ge=0,
+        description="Median hematoxylin OD of the negative nuclei of a well stained slide. A "
+        "slide's own, over fields of its tissue, scales min_contrast_od, by 0.6 to 1.25 times, so "
+        "that nuclei are found alike on pale and on dark slides; 0 never scales it. Not for H&E "
+        "and fluorescence.",
     )
     ring_um: float = Field(
         2.0, gt=0, le=5, description="Width of the cytoplasm ring around a nucleus (um)."

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from histoquant.blocks import Block, map_blocks, plan_blocks
+from histoquant.pieces import drop_small as drop_small
 from histoquant.settings import TissueSettings
 from histoquant.windowed import Windowed, widened, window_of
 
@@ -102,14 +103,6 @@ def _morphology(mask: Mask, operation: int, radius_px: float) -> Mask:
     radius = max(1, round(radius_px))
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
     return np.asarray(cv2.morphologyEx(mask.astype(np.uint8), operation, disc) > 0)
-
-
-def drop_small(mask: Mask, min_pixels: float) -> Mask:
-    """`mask` without its 8-connected pieces of fewer than `min_pixels` pixels."""
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
-    keep = stats[:, cv2.CC_STAT_AREA] >= min_pixels
-    keep[0] = False
-    return np.asarray(keep[labels], bool)
 
 
 def distance_um(mask: Mask, mpp: float) -> FloatArray:

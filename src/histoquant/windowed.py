@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,6 +21,7 @@ Mask = npt.NDArray[np.bool_]
 _Corners = tuple[int, int, int, int]
 
 _CELL_PX = 16
+_STRIP_PX = 512
 
 
 class Windowed(Protocol):
@@ -97,6 +98,18 @@ def widened(block: Block, margin: int, shape: tuple[int, ...]) -> tuple[Window, 
     )
     inner = Block(block.y - first[0], block.x - first[1], block.height, block.width)
     return (slice(first[0], last[0]), slice(first[1], last[1])), window_of(inner)
+
+
+def strips(picture: Windowed, margin: int) -> Iterator[tuple[slice, FloatArray, slice]]:
+    """A picture in strips of rows: which they are, their pixels with a margin, and where in it.
+
+    The strips are the same whoever works on them, so what is made of them is, too.
+    """
+    height, width = picture.shape[:2]
+    for top in range(0, height, _STRIP_PX):
+        block = Block(top, 0, min(_STRIP_PX, height - top), width)
+        window, (inner, _) = widened(block, margin, picture.shape)
+        yield slice(top, top + block.height), picture[window], inner
 
 
 def boxes_around(mask: Mask, margin: int) -> list[Block]:

@@ -16,7 +16,12 @@ from numpy.typing import NDArray
 from histoquant.errors import ResultError, SlideError
 from histoquant.export.kept import KeptSlide
 from histoquant.geojson import outlines
-from histoquant.outlining import Window, outline_nuclei, recorded_model
+from histoquant.outlining import (
+    Window,
+    outline_nuclei,
+    recorded_model,
+    with_recorded_contrast,
+)
 from histoquant.settings import Settings, settings_from
 from histoquant.slides import Slide, open_slide
 
@@ -113,5 +118,7 @@ def _outline(labels: NDArray[np.uint32], number: int, centre: NDArray[np.float64
 
 
 def _settings(kept: KeptSlide) -> Settings:
-    given: dict[str, Any] = kept.record["provenance"].get("settings", {})
-    return settings_from(given, f"{kept.slide_id}: the settings on record")
+    provenance = kept.record["provenance"]
+    given: dict[str, Any] = provenance.get("settings", {})
+    settings = settings_from(given, f"{kept.slide_id}: the settings on record")
+    return with_recorded_contrast(settings, provenance)

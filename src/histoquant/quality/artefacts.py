@@ -11,6 +11,7 @@ import numpy.typing as npt
 from histoquant.anatomy import Compartments
 from histoquant.artefacts import NONE
 from histoquant.junction import Junction
+from histoquant.pieces import touching
 
 Codes = npt.NDArray[np.uint8]
 
@@ -58,10 +59,8 @@ def _touching_tissue(codes: Codes, compartments: Compartments) -> Codes:
     """`codes` without the pieces that lie on glass alone: a dot of ink there hides nothing."""
     reach = 2 * round(_BESIDE_UM / compartments.mpp) + 1
     near = cv2.dilate((compartments.labels > 0).astype(np.uint8), np.ones((reach, reach), np.uint8))
-    count, pieces = cv2.connectedComponents((codes != NONE).astype(np.uint8), connectivity=8)
-    touching = np.zeros(count, np.bool_)
-    touching[np.unique(pieces[near > 0])] = True
-    return np.asarray(np.where(touching[pieces], codes, NONE), np.uint8)
+    beside = touching(codes != NONE, near > 0)
+    return np.where(beside, codes, np.uint8(NONE))
 
 
 def leave_out(junction: Junction, compartments: Compartments) -> Junction:

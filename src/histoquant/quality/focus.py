@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from histoquant.pieces import touching
 from histoquant.stains import RgbArray, optical_density
 from histoquant.white import Triple
 
@@ -80,11 +81,7 @@ def find_blur(fine: FloatArray, coarse: FloatArray, tissue: Mask, ratio: float) 
     usual = float(np.median(contrast[judged]))
     core = judged & (contrast < ratio * usual)
     around = judged & (contrast < (1 - _GROW * (1 - ratio)) * usual)
-    count, pieces = cv2.connectedComponents(around.astype(np.uint8))
-    wanted = np.zeros(count, bool)
-    wanted[np.unique(pieces[core])] = True
-    wanted[0] = False
-    return np.asarray(wanted[pieces])
+    return touching(around, core)
 
 
 def _cell_means(values: FloatArray) -> FloatArray:

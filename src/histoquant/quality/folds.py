@@ -60,6 +60,8 @@ def find_folds(
         return folds  # what is called dense is not: nothing to measure folds by
     seeds = opened((smooth > factor * usual) & tissue, _HALF_WIDTH_UM, mpp)
     seeds = drop_small(seeds, _MIN_SEED_UM2 / mpp**2)
+    if not seeds.any():
+        return folds
     grown = (smooth > _GROW * factor * usual) & tissue
     count, pieces = cv2.connectedComponents(grown.astype(np.uint8))
     wanted = np.zeros(count, bool)

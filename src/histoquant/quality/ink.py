@@ -8,6 +8,9 @@ of real slides lie well off the published vectors, and so do scanners.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +18,7 @@ import numpy.typing as npt
 from histoquant.artefacts import DEBRIS, PEN
 from histoquant.stains import Preset
 from histoquant.tissue import closed, drop_small, opened
+from histoquant.windowed import Windowed, strips
 
 FloatArray = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -30,6 +34,7 @@ _STROKE_UM = 14.0  # half the width of the thinnest stroke
 _SPECK_UM = 5.0
 _VIVID = 2.5  # times as far off as foreign: green ink in specks, not only in strokes
 _MIN_SPECK_UM2, _MIN_PEN_UM2 = 400.0, 10_000.0
+_TINGED = 0.4  # as far off as foreign: the rim of what is
 _RIM_UM = 12.0  # ink fades out over about this width
 
 # Shares (R, G, B) of optical density of what may be in tissue.
@@ -47,13 +52,14 @@ _VECTORS = {
 }
 
 
-def find_ink(od: FloatArray, mpp: float, preset: Preset) -> npt.NDArray[np.uint8]:
+def find_ink(od: Windowed, mpp: float, preset: Preset) -> npt.NDArray[np.uint8]:
     """Find pen, ink and debris.
 
     Parameters
     ----------
     od
-        Optical densities (h, w, 3), float32, of the whole slide at `mpp` um/px, some 4.
+        Optical densities (h, w, 3), float32, of the whole slide at `mpp` um/px, some 4: an array,
+        or what gives its windows one by one.
     preset
         The slide's stain set.
 
@@ -61,23 +67,22 @@ def find_ink(od: FloatArray, mpp: float, preset: Preset) -> npt.NDArray[np.uint8
     -------
     uint8 (h, w): `PEN`, `DEBRIS` or 0.
     """
-    smooth = np.asarray(cv2.GaussianBlur(od, (0, 0), _SMOOTH_UM / mpp), np.float32)
-    total = smooth.sum(axis=-1)
-    coloured = total >= _MIN_SUM_OD
-    codes = np.zeros(total.shape, np.uint8)
-    if not coloured.any():
-        return codes
-    opaque = smooth.min(axis=-1) >= _OPAQUE_OD
-    off = _foreignness(smooth, coloured, preset)
-    strokes = opened(opaque | (off >= 1), _STROKE_UM, mpp)
-    specks = opened(off >= _VIVID, _SPECK_UM, mpp)
+    codes = np.zeros(od.shape[:2], np.uint8)
+    usual = _usual_shares(od, mpp)
+    foreign, vivid, tinged, opaque = (np.zeros(codes.shape, np.bool_) for _ in range(4))
+    for rows, smooth in _smooth_strips(od, mpp):
+        off = _foreignness(smooth, usual, preset)
+        opaque[rows] = smooth.min(axis=-1) >= _OPAQUE_OD
+        foreign[rows], vivid[rows], tinged[rows] = off >= 1, off >= _VIVID, off >= _TINGED
+    strokes = opened(opaque | foreign, _STROKE_UM, mpp)
+    specks = opened(vivid, _SPECK_UM, mpp)
     ink = drop_small(strokes | specks, _MIN_SPECK_UM2 / mpp**2)
     if not ink.any():
         return codes
     rim = closed(ink, _RIM_UM, mpp)
     reach = 2 * round(_RIM_UM / mpp) + 1
     rim |= (cv2.dilate(rim.astype(np.uint8), np.ones((reach, reach), np.uint8)) > 0) & (
-        (off >= 0.4) | opaque
+        tinged | opaque
     )
     large = drop_small(rim, _MIN_PEN_UM2 / mpp**2)
     codes[rim] = DEBRIS
@@ -85,12 +90,19 @@ def find_ink(od: FloatArray, mpp: float, preset: Preset) -> npt.NDArray[np.uint8
     return codes
 
 
-def _foreignness(smooth: FloatArray, coloured: Mask, preset: Preset) -> FloatArray:
+def _smooth_strips(od: Windowed, mpp: float) -> Iterator[tuple[slice, FloatArray]]:
+    """Rows, and smoothed densities (h, w, 3) of them, one strip after the other."""
+    sigma = _SMOOTH_UM / mpp
+    for rows, strip, inner in strips(od, math.ceil(4 * sigma) + 1):
+        yield rows, np.asarray(cv2.GaussianBlur(strip, (0, 0), sigma)[inner], np.float32)
+
+
+def _foreignness(smooth: FloatArray, usual: FloatArray, preset: Preset) -> FloatArray:
     """How far each colour lies from tissue's, 1 where it is foreign; 0 where it is too pale."""
+    coloured = smooth.sum(axis=-1) >= _MIN_SUM_OD
     chosen = smooth[coloured]
     shares = chosen / chosen.sum(axis=1, keepdims=True)
     off = _off_mixtures(shares, preset)
-    usual = _usual_shares(smooth)
     if len(usual) >= _MIN_BULK_SAMPLES:
         off = np.minimum(off, _off_bulk(shares, usual))
     result = np.zeros(coloured.shape, np.float32)
@@ -98,12 +110,19 @@ def _foreignness(smooth: FloatArray, coloured: Mask, preset: Preset) -> FloatArr
     return result
 
 
-def _usual_shares(smooth: FloatArray) -> FloatArray:
+def _usual_shares(od: Windowed, mpp: float) -> FloatArray:
     """Colours (n, 3) of what there is on the slide, by area: mostly tissue, pale or not."""
-    total = smooth.sum(axis=-1)
-    some = smooth[total >= _MIN_USUAL_OD]
-    some = some[:: max(1, len(some) // _BULK_SAMPLES)]
-    return np.asarray(some / some.sum(axis=1, keepdims=True), np.float32)
+    shown = sum(
+        np.count_nonzero(smooth.sum(axis=-1) >= _MIN_USUAL_OD)
+        for _, smooth in _smooth_strips(od, mpp)
+    )
+    every, seen, chosen = max(1, shown // _BULK_SAMPLES), 0, [np.empty((0, 3), np.float32)]
+    for _, smooth in _smooth_strips(od, mpp):
+        some = smooth[smooth.sum(axis=-1) >= _MIN_USUAL_OD]
+        chosen.append(some[-seen % every :: every])
+        seen += len(some)
+    samples = np.concatenate(chosen)
+    return np.asarray(samples / samples.sum(axis=1, keepdims=True), np.float32)
 
 
 def _off_mixtures(shares: FloatArray, preset: Preset) -> FloatArray:

@@ -7,6 +7,7 @@ that runs on for most of a millimetre.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -15,6 +16,7 @@ import numpy.typing as npt
 from numba import njit
 
 from histoquant.artefacts import BUBBLE, COVERSLIP
+from histoquant.windowed import Windowed, strips
 
 FloatArray = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
@@ -53,13 +55,14 @@ class _Shape:
         return np.asarray(np.abs(apart[:, 0] * self.along[1] - apart[:, 1] * self.along[0]))
 
 
-def find_outlines(od: FloatArray, mpp: float) -> npt.NDArray[np.uint8]:
+def find_outlines(od: Windowed, mpp: float) -> npt.NDArray[np.uint8]:
     """Find bubbles and edges of the coverslip.
 
     Parameters
     ----------
     od
-        Optical densities (h, w, 3), float32, of the whole slide at `mpp` um/px, some 4.
+        Optical densities (h, w, 3), float32, of the whole slide at `mpp` um/px, some 4: an array,
+        or what gives its windows one by one.
 
     Returns
     -------
@@ -80,8 +83,15 @@ def find_outlines(od: FloatArray, mpp: float) -> npt.NDArray[np.uint8]:
     return codes
 
 
-def _grey_lines(od: FloatArray, mpp: float) -> Mask:
+def _grey_lines(od: Windowed, mpp: float) -> Mask:
     """Thin dark structures without colour."""
+    found = np.empty(od.shape[:2], np.bool_)
+    for rows, strip, inner in strips(od, math.ceil((2 * _LINE_UM + _AROUND_UM) / mpp) + 3):
+        found[rows] = _grey_lines_of(strip, mpp)[inner]
+    return found
+
+
+def _grey_lines_of(od: FloatArray, mpp: float) -> Mask:
     size = 2 * max(1, round(_LINE_UM / mpp)) + 1
     element = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
     excess = od - np.stack(

@@ -6,6 +6,7 @@ looked for, and folds and blood are told from epidermis only once that is known.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import cv2
@@ -26,13 +27,14 @@ from histoquant.stains import (
     RgbArray,
     StainModel,
     WhiteLevel,
-    field_density,
     unmix,
 )
 from histoquant.tissue import closed, drop_small, opened
+from histoquant.windowed import Windowed, density_of, strips
 
 Mask = npt.NDArray[np.bool_]
 
+_STRIP_PX = 512
 _COARSER = 2  # pixels of the anatomy's picture in one of these maps
 _BLOOD_SMOOTH_UM, _BLOOD_HALF_UM = 8.0, 14.0
 _BLOOD_RED, _BLOOD_GREEN, _BLOOD_SUM_OD = 0.148, (0.24, 0.46), 0.3
@@ -48,7 +50,7 @@ class Overview:
     Attributes
     ----------
     od
-        Optical densities (h, w, 3), float32, of the whole slide.
+        Optical densities (h, w, 3), float32, of the whole slide, window by window.
     mpp
         Their pixel size in um.
     fine, coarse
@@ -57,7 +59,7 @@ class Overview:
         Side of those cells.
     """
 
-    od: FloatArray
+    od: Windowed
     mpp: float
     fine: FloatArray
     coarse: FloatArray
@@ -66,13 +68,22 @@ class Overview:
 
 def overview_of(rgb: RgbArray, white: WhiteLevel, mpp: float, max_od: float) -> Overview:
     """Densities and sharpness of a slide, from its picture (h, w, 3) at `mpp` um/px, some 2."""
-    pads = [(0, -n % _COARSER) for n in rgb.shape[:2]]
-    even = cv2.copyMakeBorder(rgb, 0, pads[0][1], 0, pads[1][1], cv2.BORDER_REPLICATE)
-    size = even.shape[1] // _COARSER, even.shape[0] // _COARSER
-    smaller = cv2.resize(even, size, interpolation=cv2.INTER_AREA)
-    od = np.minimum(field_density(np.asarray(smaller, np.uint8), white), np.float32(max_od))
     fine, coarse = sharpness(rgb, white.values)
-    return Overview(od, mpp * _COARSER, fine, coarse, mpp * CELL_PX)
+    density = density_of(_smaller(rgb), white, max_od)
+    return Overview(density, mpp * _COARSER, fine, coarse, mpp * CELL_PX)
+
+
+def _smaller(rgb: RgbArray) -> RgbArray:
+    """Means of 2 x 2 pixels, the last row and column taken twice where there is one too few."""
+    height, width = (-(-n // _COARSER) for n in rgb.shape[:2])
+    small = np.empty((height, width, 3), np.uint8)
+    for top in range(0, height, _STRIP_PX):
+        rows = rgb[top * _COARSER : (top + _STRIP_PX) * _COARSER]
+        below, beside = (-n % _COARSER for n in rows.shape[:2])
+        even = cv2.copyMakeBorder(rows, 0, below, 0, beside, cv2.BORDER_REPLICATE)
+        size = (width, even.shape[0] // _COARSER)
+        small[top : top + _STRIP_PX] = cv2.resize(even, size, interpolation=cv2.INTER_AREA)
+    return small
 
 
 def before_anatomy(view: Overview, preset: Preset, settings: QualitySettings) -> Artefacts:
@@ -100,15 +111,11 @@ def after_anatomy(
     living = np.isin(labels, (EPIDERMIS, DERMIS, ADNEXA)) & free
     if model.has_marker:  # eosin stains keratin darker than any fold, hematoxylin does not
         living |= (labels == STRATUM_CORNEUM) & free
-    stains = unmix(view.od, model)
-    counterstain = stains[..., 0] if model.has_marker else stains[..., :2].sum(axis=-1)
     dense = (labels == EPIDERMIS) & living
     found = {
         BLUR: _blur(view, labels != BACKGROUND, settings) & free,
         BLOOD: _blood(view) & np.isin(labels, (BACKGROUND, DERMIS, ADNEXA)) & free,
-        FOLD: find_folds(
-            np.ascontiguousarray(counterstain), dense, living, view.mpp, settings.fold_factor
-        ),
+        FOLD: find_folds(_counterstain(view, model), dense, living, view.mpp, settings.fold_factor),
     }
     for code, mask in found.items():
         codes[mask] = code
@@ -128,22 +135,38 @@ def _labels_on(compartments: Compartments, shape: tuple[int, ...], mpp: float) -
     return np.asarray(compartments.labels[rows[:, None], columns[None, :]])
 
 
+def _counterstain(view: Overview, model: StainModel) -> FloatArray:
+    """Density (h, w) of what stains all tissue."""
+    density = np.empty(view.od.shape[:2], np.float32)
+    for rows, strip, inner in strips(view.od, 0):
+        stains = unmix(strip[inner], model)
+        density[rows] = stains[..., 0] if model.has_marker else stains[..., :2].sum(axis=-1)
+    return density
+
+
 def _blood(view: Overview) -> Mask:
     """Pools of erythrocytes: orange, where no stain of nuclei or marker is."""
-    smooth = cv2.GaussianBlur(view.od, (0, 0), _BLOOD_SMOOTH_UM / view.mpp)
-    total = np.maximum(smooth.sum(axis=-1), 1e-3)
-    red, green = smooth[..., 0] / total, smooth[..., 1] / total
-    orange = (red <= _BLOOD_RED) & (green >= _BLOOD_GREEN[0]) & (green <= _BLOOD_GREEN[1])
-    pools = opened(orange & (total >= _BLOOD_SUM_OD), _BLOOD_HALF_UM, view.mpp)
+    sigma = _BLOOD_SMOOTH_UM / view.mpp
+    red_brown = np.empty(view.od.shape[:2], np.bool_)
+    for rows, strip, inner in strips(view.od, math.ceil(4 * sigma) + 1):
+        smooth = cv2.GaussianBlur(strip, (0, 0), sigma)[inner]
+        total = np.maximum(smooth.sum(axis=-1), 1e-3)
+        red, green = smooth[..., 0] / total, smooth[..., 1] / total
+        orange = (red <= _BLOOD_RED) & (green >= _BLOOD_GREEN[0]) & (green <= _BLOOD_GREEN[1])
+        red_brown[rows] = orange & (total >= _BLOOD_SUM_OD)
+    pools = opened(red_brown, _BLOOD_HALF_UM, view.mpp)
     return drop_small(pools, _MIN_BLOOD_UM2 / view.mpp**2)
 
 
 def _blur(view: Overview, tissue: Mask, settings: QualitySettings) -> Mask:
     """Regions out of focus, on the grid of the densities."""
     cells = view.fine.shape
+    densest = np.empty(view.od.shape[:2], np.float32)
+    for rows, strip, inner in strips(view.od, 0):
+        densest[rows] = strip[inner].max(axis=-1)
     share, density = (
         cv2.resize(np.asarray(part, np.float32), cells[::-1], interpolation=cv2.INTER_AREA)
-        for part in (tissue, view.od.max(axis=-1))
+        for part in (tissue, densest)
     )
     judged = (share > 0.6) & (density >= _BLUR_MIN_OD)  # a haze over glass has no focus
     blurred = find_blur(view.fine, view.coarse, np.asarray(judged), settings.blur_ratio)
