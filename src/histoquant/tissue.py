@@ -21,6 +21,7 @@ _DETAIL_SHARE = 0.75  # of the least OD: inside tissue the palest fibres still a
 _CLOSE_UM = 12.0
 _CLEFT_UM = 40.0  # narrower gaps in tissue are clefts and lumina, wider ones open glass
 _BLOCK_PX = 1024
+_STRIP_PX = 256
 _MIN_CHINK_UM2 = 400.0  # smaller gaps are vacuoles and chinks between fibres, not clefts
 
 
@@ -109,7 +110,10 @@ def drop_small(mask: Mask, min_pixels: float) -> Mask:
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     keep = stats[:, cv2.CC_STAT_AREA] >= min_pixels
     keep[0] = False
-    return np.asarray(keep[labels], bool)
+    kept = np.empty(mask.shape, np.bool_)
+    for top in range(0, len(mask), _STRIP_PX):  # NumPy widens what it looks up by to 64 bits
+        kept[top : top + _STRIP_PX] = keep[labels[top : top + _STRIP_PX]]
+    return kept
 
 
 def distance_um(mask: Mask, mpp: float) -> FloatArray:
