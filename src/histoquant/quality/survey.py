@@ -47,40 +47,49 @@ class Overview:
 
     Attributes
     ----------
-    od
-        Optical densities (h, w, 3), float32, of the whole slide.
+    picture, white, max_od
+        The whole slide (h, w, 3), uint8, its white level, and the OD beyond which nothing is
+        denser: a quarter of the memory of the densities, which are only needed now and then.
     mpp
-        Their pixel size in um.
+        Pixel size of the picture in um.
     fine, coarse
         Contrast at two scales (see `focus.sharpness`), on coarser cells.
     cell_um
         Side of those cells.
     """
 
-    od: FloatArray
+    picture: RgbArray
+    white: WhiteLevel
+    max_od: float
     mpp: float
     fine: FloatArray
     coarse: FloatArray
     cell_um: float
 
+    def density(self) -> FloatArray:
+        """Optical densities (h, w, 3), float32, of the whole slide."""
+        od = field_density(self.picture, self.white)
+        return np.minimum(od, np.float32(self.max_od), out=od)
+
 
 def overview_of(rgb: RgbArray, white: WhiteLevel, mpp: float, max_od: float) -> Overview:
-    """Densities and sharpness of a slide, from its picture (h, w, 3) at `mpp` um/px, some 2."""
+    """Colours and sharpness of a slide, from its picture (h, w, 3) at `mpp` um/px, some 2."""
     pads = [(0, -n % _COARSER) for n in rgb.shape[:2]]
     even = cv2.copyMakeBorder(rgb, 0, pads[0][1], 0, pads[1][1], cv2.BORDER_REPLICATE)
     size = even.shape[1] // _COARSER, even.shape[0] // _COARSER
     smaller = cv2.resize(even, size, interpolation=cv2.INTER_AREA)
-    od = np.minimum(field_density(np.asarray(smaller, np.uint8), white), np.float32(max_od))
     fine, coarse = sharpness(rgb, white.values)
-    return Overview(od, mpp * _COARSER, fine, coarse, mpp * CELL_PX)
+    picture = np.asarray(smaller, np.uint8)
+    return Overview(picture, white, max_od, mpp * _COARSER, fine, coarse, mpp * CELL_PX)
 
 
 def before_anatomy(view: Overview, preset: Preset, settings: QualitySettings) -> Artefacts:
     """Ink, debris, bubbles and edges of the coverslip: what is there whatever the tissue."""
     if not settings.artefacts:
-        return Artefacts(np.zeros(view.od.shape[:2], np.uint8), view.mpp)
-    codes = find_outlines(view.od, view.mpp)
-    ink = find_ink(view.od, view.mpp, preset)
+        return Artefacts(np.zeros(view.picture.shape[:2], np.uint8), view.mpp)
+    od = view.density()
+    codes = find_outlines(od, view.mpp)
+    ink = find_ink(od, view.mpp, preset)
     return Artefacts(np.where(ink != NONE, ink, codes).astype(np.uint8), view.mpp)
 
 
@@ -100,12 +109,13 @@ def after_anatomy(
     living = np.isin(labels, (EPIDERMIS, DERMIS, ADNEXA)) & free
     if model.has_marker:  # eosin stains keratin darker than any fold, hematoxylin does not
         living |= (labels == STRATUM_CORNEUM) & free
-    stains = unmix(view.od, model)
+    od = view.density()
+    stains = unmix(od, model)
     counterstain = stains[..., 0] if model.has_marker else stains[..., :2].sum(axis=-1)
     dense = (labels == EPIDERMIS) & living
     found = {
-        BLUR: _blur(view, labels != BACKGROUND, settings) & free,
-        BLOOD: _blood(view) & np.isin(labels, (BACKGROUND, DERMIS, ADNEXA)) & free,
+        BLUR: _blur(view, od, labels != BACKGROUND, settings) & free,
+        BLOOD: _blood(od, view.mpp) & np.isin(labels, (BACKGROUND, DERMIS, ADNEXA)) & free,
         FOLD: find_folds(
             np.ascontiguousarray(counterstain), dense, living, view.mpp, settings.fold_factor
         ),
@@ -128,22 +138,22 @@ def _labels_on(compartments: Compartments, shape: tuple[int, ...], mpp: float) -
     return np.asarray(compartments.labels[rows[:, None], columns[None, :]])
 
 
-def _blood(view: Overview) -> Mask:
+def _blood(od: FloatArray, mpp: float) -> Mask:
     """Pools of erythrocytes: orange, where no stain of nuclei or marker is."""
-    smooth = cv2.GaussianBlur(view.od, (0, 0), _BLOOD_SMOOTH_UM / view.mpp)
+    smooth = cv2.GaussianBlur(od, (0, 0), _BLOOD_SMOOTH_UM / mpp)
     total = np.maximum(smooth.sum(axis=-1), 1e-3)
     red, green = smooth[..., 0] / total, smooth[..., 1] / total
     orange = (red <= _BLOOD_RED) & (green >= _BLOOD_GREEN[0]) & (green <= _BLOOD_GREEN[1])
-    pools = opened(orange & (total >= _BLOOD_SUM_OD), _BLOOD_HALF_UM, view.mpp)
-    return drop_small(pools, _MIN_BLOOD_UM2 / view.mpp**2)
+    pools = opened(orange & (total >= _BLOOD_SUM_OD), _BLOOD_HALF_UM, mpp)
+    return drop_small(pools, _MIN_BLOOD_UM2 / mpp**2)
 
 
-def _blur(view: Overview, tissue: Mask, settings: QualitySettings) -> Mask:
+def _blur(view: Overview, od: FloatArray, tissue: Mask, settings: QualitySettings) -> Mask:
     """Regions out of focus, on the grid of the densities."""
     cells = view.fine.shape
     share, density = (
         cv2.resize(np.asarray(part, np.float32), cells[::-1], interpolation=cv2.INTER_AREA)
-        for part in (tissue, view.od.max(axis=-1))
+        for part in (tissue, od.max(axis=-1))
     )
     judged = (share > 0.6) & (density >= _BLUR_MIN_OD)  # a haze over glass has no focus
     blurred = find_blur(view.fine, view.coarse, np.asarray(judged), settings.blur_ratio)

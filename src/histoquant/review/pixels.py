@@ -60,19 +60,23 @@ def measure_line_anew(
 ) -> SlideResult:
     """Collagen VII along a junction that was drawn anew, by the pipeline that measured the slide.
 
-    Exclusions by regions, and their reasons, are those of `measured`. The stain vectors that were
-    taken from the slide's line hold for the new one, too, and fluorescence keeps the threshold
-    that the slide was measured by, so that drawing a line changes no measure.
+    Exclusions by regions, and their reasons, are those of `measured`. The stain vectors on
+    record hold for the new line, too, and fluorescence keeps the threshold that the slide was
+    measured by, so that drawing a line changes no measure.
     """
     from histoquant.pipeline import quantify
 
     geometry, settings = measured.geometry, edited.settings
     same = {"col7_threshold": settings.collagen7.threshold_od}
-    fluorescence = settings.fluorescence.model_copy(update=same)
+    kept = {
+        "fluorescence": settings.fluorescence.model_copy(update=same),
+        "stains": _same_stains(edited),
+        "collagen7": settings.collagen7.model_copy(update={"vectors": "stains"}),
+    }
     anew = quantify(
         slide,
         "col7",
-        settings.model_copy(update={"fluorescence": fluorescence, "stains": _same_stains(edited)}),
+        settings.model_copy(update=kept),
         slide_id=result.slide_id,
         anatomy=(geometry.compartments, geometry.junction),
     )
