@@ -71,6 +71,13 @@ def test_positive_begins_at_the_threshold(peak, positive):
     assert reasons.get("fwhm_um_median") == (None if positive else "no bin is positive")
 
 
+def test_bins_cut_obliquely_are_flagged_by_their_width():
+    narrow, wide = (measure(*lined(0.5, fwhm)) for fwhm in (3.0, 7.5))
+    assert not narrow[0]["oblique"].any()
+    assert wide[0]["oblique"].all()
+    assert (narrow[1]["oblique_percent"], wide[1]["oblique_percent"]) == (0, 100)
+
+
 def test_a_line_outside_the_band_is_not_the_junctions():
     table, _, _ = measure(*lined(0.5, 2.0, centre_um=9.0))
     assert not table["positive"].any()

@@ -86,6 +86,7 @@ def summarise_collagen7(
     lost = table["peak_od"].isna() & ~table["excluded"]
     table.loc[lost, "exclusion_reason"] = "no free normals: the junction folds back on itself"
     table["excluded"] |= lost
+    table["oblique"] = table["fwhm_um"].to_numpy(float) > settings.oblique_um
     return table, *_summarise(table, settings)
 
 

@@ -205,6 +205,7 @@ PROFILE: tuple[Column, ...] = (
         "Fraction of the line's pixels with any channel at or below the floor of the camera.",
     ),
     _flag("positive", "The line reaches the threshold over at least half of the bin."),
+    _flag("oblique", "The line is so wide that the bin is cut obliquely.", required=False),
     _number(
         "positive_fraction",
         "1",

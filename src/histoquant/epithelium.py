@@ -28,11 +28,12 @@ Mask = npt.NDArray[np.bool_]
 
 _COARSE_UM = 10.0  # smoothing that blends a nucleus (8 um) with its cytoplasm
 _EDGE_UM = 20.0  # the picture's glass border says nothing about epidermis against dermis
-_STEEP_SHARE = 0.2  # of the tissue: where hematoxylin changes most
+_STEEP_SHARE = 0.2  # of the tissue: where hematoxylin changes most; no more than its rim
 _SCALES_UM = (2.0, 4.0, 8.0, 14.0)
 _SEED_INNER_UM, _SEED_OUTER_UM, _SEED_REACH_UM = 6.0, 10.0, 300.0
 _ROUNDS = 3
 _OPEN_UM = 6.0  # half the width of the thinnest epidermal strand kept
+_AROUND_PX = 16
 _MIN_HOLE_UM2 = 1500.0  # smaller holes in the epidermis are oedema, cysts or noise
 _SAMPLES = 200_000  # pixels of a class that its discriminant is trained on
 
@@ -99,8 +100,18 @@ def clean(mask: Mask, mpp: float, settings: AnatomySettings) -> Mask:
 
 def drop_specks(mask: Mask, mpp: float, settings: AnatomySettings) -> Mask:
     """`mask` without small pieces and small holes."""
-    pieces = drop_small(mask, settings.min_epidermis_area_mm2 * 1e6 / mpp**2)
-    return ~drop_small(~pieces, _MIN_HOLE_UM2 / mpp**2)
+    clean = np.zeros_like(mask)
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
+        return clean
+    # Epithelium is a strip of a large section; what lies around it must not look like a hole.
+    around = tuple(
+        slice(max(int(at[0]) - _AROUND_PX, 0), int(at[-1]) + _AROUND_PX + 1)
+        for at in (rows, columns)
+    )
+    pieces = drop_small(mask[around], settings.min_epidermis_area_mm2 * 1e6 / mpp**2)
+    clean[around] = ~drop_small(~pieces, _MIN_HOLE_UM2 / mpp**2)
+    return clean
 
 
 def discriminate(first: tuple[Floats, Floats], second: tuple[Floats, Floats]) -> tuple[
@@ -146,11 +157,20 @@ def _seeds(fields: Sequence[Coarse], settings: AnatomySettings) -> list[Mask]:
     changes = [np.hypot(*np.gradient(s))[i] for s, i in zip(smooth, inner, strict=True)]
     gradient = np.concatenate(changes)
     values = np.concatenate([s[i] for s, i in zip(smooth, inner, strict=True)])
-    steep = gradient >= np.quantile(gradient, 1 - _STEEP_SHARE)
+    # The junction is no longer than the outline. In a large section a fifth of the tissue would be
+    # dermis, and the level one between its bundles.
+    share = min(_STEEP_SHARE, sum(map(_rim_px, fields)) / len(values))
+    steep = gradient >= np.quantile(gradient, 1 - share)
     level = np.average(values[steep], weights=gradient[steep].astype(np.float64) ** 2 + 1e-12)
     return [
         clean((s > level) & f.tissue, f.mpp, settings) for s, f in zip(smooth, fields, strict=True)
     ]
+
+
+def _rim_px(field: Coarse) -> int:
+    """Pixels of tissue near its outline, or near where it leaves the picture."""
+    inside = distance_um(np.pad(~field.tissue, 1, constant_values=True), field.mpp)[1:-1, 1:-1]
+    return int(np.count_nonzero(field.tissue & (inside <= _EDGE_UM)))
 
 
 def _features(field: Coarse) -> Iterator:  # type: ignore[type-arg]

@@ -17,7 +17,7 @@ from histoquant.anatomy import (
     STRATUM_CORNEUM,
     Compartments,
 )
-from histoquant.artefacts import NAMES, NONE, REASONS
+from histoquant.artefacts import NAMES, NONE
 from histoquant.junction import Junction, Stretch, trace_surface
 from histoquant.settings import JunctionSettings, Settings
 
@@ -155,8 +155,10 @@ def _artefact_areas(compartments: Compartments) -> dict[str, float]:
     codes, pixel_mm2 = compartments.artefacts, compartments.mpp**2 / 1e6
     if codes is None:
         return dict.fromkeys(_ARTEFACT_FIGURES, float("nan"))
-    count = np.bincount(codes.ravel(), minlength=len(REASONS))
-    areas = {_area_of(name): float(count[code]) * pixel_mm2 for code, name in NAMES.items()}
+    areas = {
+        _area_of(name): float(np.count_nonzero(codes == code)) * pixel_mm2
+        for code, name in NAMES.items()
+    }
     lost, whole = int(np.count_nonzero(codes)), int(np.count_nonzero(compartments.labels))
     whole += int(np.count_nonzero((codes != NONE) & (compartments.labels == BACKGROUND)))
     return areas | {_SHARE: 100 * lost / whole if whole else float("nan")}

@@ -88,6 +88,7 @@ def amend(found: Compartments, nuclear: FloatArray, nuclei: Mask, tissue: Mask) 
     """Add epithelium with sparse nuclei to the epidermis, and end it at its outermost nuclei."""
     labels = found.labels.copy()
     labels[_sparse_epithelium(labels, nuclei, found.mpp)] = EPIDERMIS
+    labels[_notches(labels, found.mpp)] = EPIDERMIS
     _end_at_nuclei(labels, nuclear, nuclei, tissue, found.mpp)
     # Where the two disagree the score must follow the labels, or contours stray.
     least = np.int8(2)
@@ -108,6 +109,22 @@ def _sparse_epithelium(labels: npt.NDArray[np.uint8], nuclei: Mask, mpp: float) 
     taken[0] = False
     near = distance_um(taken[numbers], mpp) <= _RIM_UM + mpp
     return np.asarray(near & (labels == DERMIS), np.bool_)
+
+
+def _notches(labels: npt.NDArray[np.uint8], mpp: float) -> Mask:
+    """Dermis beside epidermis into which no disc of 8 um fits: notches, rims along cut edges.
+
+    The rule that tells the two apart in the first place, for what the fine scale made of it.
+    """
+    dermis = labels == DERMIS
+    tight = dermis & ~opened(dermis, _VOID_UM, mpp)
+    _, numbers = cv2.connectedComponents(tight.astype(np.uint8), connectivity=4)
+    beside = tight & (distance_um(labels == EPIDERMIS, mpp) <= 1.5 * mpp)
+    touching = np.zeros(int(numbers.max()) + 1, np.bool_)
+    touching[numbers[beside]] = True
+    touching[0] = False
+    near = distance_um(labels == EPIDERMIS, mpp) <= 2 * _VOID_UM
+    return np.asarray(touching[numbers] & near, np.bool_)
 
 
 def _end_at_nuclei(

@@ -57,6 +57,8 @@ def mark(compartments: Compartments, artefacts: Artefacts) -> Compartments:
 
 def _touching_tissue(codes: Codes, compartments: Compartments) -> Codes:
     """`codes` without the pieces that lie on glass alone: a dot of ink there hides nothing."""
+    if not codes.any():
+        return codes
     reach = 2 * round(_BESIDE_UM / compartments.mpp) + 1
     near = cv2.dilate((compartments.labels > 0).astype(np.uint8), np.ones((reach, reach), np.uint8))
     beside = touching(codes != NONE, near > 0)

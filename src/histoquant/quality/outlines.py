@@ -94,13 +94,15 @@ def _grey_lines(od: Windowed, mpp: float) -> Mask:
 def _grey_lines_of(od: FloatArray, mpp: float) -> Mask:
     size = 2 * max(1, round(_LINE_UM / mpp)) + 1
     element = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
-    excess = od - np.stack(
-        [cv2.morphologyEx(channel, cv2.MORPH_OPEN, element) for channel in cv2.split(od)],
-        axis=-1,
-    )  # fmt: skip
-    strength = excess.mean(axis=-1)
-    share = excess / np.maximum(excess.sum(axis=-1, keepdims=True), 1e-3)
-    colourless = np.abs(share - 1 / 3).max(axis=-1) <= _GREY_SHARE
+    excess = []
+    for k in range(od.shape[2]):  # channel by channel: all at once take five times the memory
+        channel = np.ascontiguousarray(od[..., k])
+        excess.append(channel - cv2.morphologyEx(channel, cv2.MORPH_OPEN, element))
+    total = excess[0] + excess[1] + excess[2]
+    strength, colourless = total / np.float32(3), np.ones(total.shape, np.bool_)
+    np.maximum(total, np.float32(1e-3), out=total)
+    for channel in excess:
+        colourless &= np.abs(channel / total - np.float32(1 / 3)) <= np.float32(_GREY_SHARE)
     lines = (strength >= _MIN_OD) & colourless
     # A line fills little of its surroundings; the grain of dense tissue fills much.
     window = 2 * round(_AROUND_UM / mpp) + 1

@@ -64,19 +64,22 @@ def read_line_anew(
 ) -> SlideResult:
     """Collagen VII along a junction that was drawn anew, by the pipeline that measured the slide.
 
-    The stain vectors that were taken from the slide's line hold for the new one, too, and
-    fluorescence keeps the threshold that the slide was measured by, so that drawing a line
-    changes no measure.
+    The stain vectors on record hold for the new line, too, and fluorescence keeps the threshold
+    that the slide was measured by, so that drawing a line changes no measure.
     """
     from histoquant.pipeline import quantify
 
     settings = edited.settings
     same = {"col7_threshold": settings.collagen7.threshold_od}
-    fluorescence = settings.fluorescence.model_copy(update=same)
+    kept = {
+        "fluorescence": settings.fluorescence.model_copy(update=same),
+        "stains": _same_stains(edited),
+        "collagen7": settings.collagen7.model_copy(update={"vectors": "stains"}),
+    }
     return quantify(
         slide,
         "col7",
-        settings.model_copy(update={"fluorescence": fluorescence, "stains": _same_stains(edited)}),
+        settings.model_copy(update=kept),
         progress=progress,
         slide_id=edited.automatic.slide_id,
         anatomy=(geometry.compartments, geometry.junction),
