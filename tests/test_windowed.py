@@ -6,6 +6,7 @@ import pytest
 
 from histoquant.anatomy import EPIDERMIS, find_compartments
 from histoquant.blocks import Block
+from histoquant.brown import broad_brown, hidden_share
 from histoquant.evidence import average, weigh
 from histoquant.settings import Settings, TissueSettings
 from histoquant.stains import StainModel, WhiteLevel, field_density, unmix
@@ -100,14 +101,19 @@ def test_averages_weigh_by_what_can_be_read():
     assert coarse.capped[0][1, :10] == pytest.approx(np.full(10, 0.1), abs=1e-3)
 
 
-def test_a_marker_over_much_of_the_tissue_is_evidence_itself():
-    stains = np.full((64, 64, 3), 0.1, np.float32)
-    stains[:30, :, 1] = 0.6
-    tissue = np.ones((64, 64), bool)
-    evidence = weigh(stains, tissue, "marker", [Block(0, 0, 64, 64)], 1)
-    reading = evidence.read(np.s_[0:64, 0:64])
-    assert reading.legible.all()
-    assert reading.stains[0][10, 10] > 4 * reading.stains[0][40, 10]
+@pytest.mark.parametrize(("width_px", "broad"), [(60, True), (3, False)], ids=["layer", "line"])
+def test_a_marker_on_a_whole_compartment_is_told_from_a_line(width_px, broad):
+    stains = np.full((128, 128, 3), 0.05, np.float32)
+    stains[40 : 40 + width_px, :, 1] = 0.6
+    box = Block(0, 0, 128, 128)
+    evidence = weigh(stains, np.ones((128, 128), bool), "marker", [box], 1)
+    field = average(evidence, box, 2, 2.0, 1)
+    (brown,) = broad_brown([field], ANATOMY)
+    assert brown.any() == broad
+    if broad:
+        assert brown[22:48].all()
+        assert not brown[:19].any()
+    assert hidden_share([field]) == pytest.approx(width_px / 128)
 
 
 # --- several sections on one slide -----------------------------------------------------------

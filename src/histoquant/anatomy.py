@@ -20,8 +20,9 @@ import numpy.typing as npt
 
 from histoquant.blocks import Block
 from histoquant.border import FULL, sharpen
+from histoquant.brown import broad_brown, hidden_share, stands_without
 from histoquant.epithelium import find_epithelium
-from histoquant.evidence import Coarse, SecondStain, average, weigh
+from histoquant.evidence import Coarse, Evidence, SecondStain, average, weigh
 from histoquant.layers import (
     ADNEXA as ADNEXA,
 )
@@ -63,6 +64,7 @@ _COARSE_UM = 4.0
 _MIN_DERMIS_UM2 = 10_000.0  # smaller pieces have no border worth sharpening
 _MIN_SEPARATION = 3.5  # standard deviations; noise in dermis alone comes to some 3, skin to 4-9
 _LEAST_SCORE = 2  # of FULL
+_MANY_BROWN = 0.1  # of the tissue: so many nuclei are brown that none may be left out
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,8 +162,9 @@ def find_compartments(
         bool (h, w), fine: clefts and glass are False.
     second
         What the second stain may be used for. ``marker``: nothing, it may lie along the very
-        border that is looked for. ``nuclear_marker``: its strong signal is in nuclei, which are
-        nuclei whatever their colour. ``counterstain`` (eosin): to tell epithelium from dermis.
+        border that is looked for, unless it stains a whole compartment (`histoquant.brown`).
+        ``nuclear_marker``: where it is strong in many places, these are nuclei, which are nuclei
+        whatever their colour. ``counterstain`` (eosin): to tell epithelium from dermis.
         ``nuclei``: it is the nuclear stain itself, which places the border; the first then is
         where nuclei lie close together (fluorescence).
     workers
@@ -174,14 +177,29 @@ def find_compartments(
     if not tissue.any():
         return _only_dermis(tissue, mpp, "")
     boxes = boxes_around(tissue, int(np.ceil(_MARGIN_UM / mpp)))
-    evidence = weigh(stains, tissue, second, boxes, workers)
     factor = max(1, round(_COARSE_UM / mpp))
-    fields = [average(evidence, box, factor, mpp, workers) for box in boxes]
-    epithelium, separation = find_epithelium(fields, settings, workers)
+
+    def look(use: SecondStain) -> tuple[Evidence, list[Coarse]]:
+        evidence = weigh(stains, tissue, use, boxes, workers)
+        return evidence, [average(evidence, box, factor, mpp, workers) for box in boxes]
+
+    evidence, fields = look("marker" if second == "nuclear_marker" else second)
+    brown = broad_brown(fields, settings) if evidence.second == "marker" else []
+    if second == "nuclear_marker" and hidden_share(fields) >= _MANY_BROWN:
+        evidence, fields = look(second)
+    if any(mask.any() for mask in brown):
+        if evidence.second == "nuclear_marker":
+            evidence, fields = look("marker")
+        epithelium, separation = find_epithelium(fields, settings, workers)
+        if _no_epithelium(epithelium, separation) or not stands_without(fields, brown, epithelium):
+            evidence, fields = look("compartment")
+            epithelium, separation = find_epithelium(fields, settings, workers, brown)
+    else:
+        epithelium, separation = find_epithelium(fields, settings, workers)
     why = _no_epithelium(epithelium, separation)
     if why:
         return _only_dermis(tissue, mpp, why)
-    named = _name(fields, epithelium, workers)
+    named = _name(fields, epithelium, evidence, workers)
     if not any((labels == EPIDERMIS).any() for labels in named):
         return _only_dermis(tissue, mpp, "no dense region has a free surface")
     bodies = [_with_body(labels, field.mpp) for labels, field in zip(named, fields, strict=True)]
@@ -193,7 +211,7 @@ def find_compartments(
         _coarsen(sharp[window_of(box)], factor) & f.tissue
         for box, f in zip(boxes, fields, strict=True)
     ]
-    labels = _draw(_name(fields, coarse, workers), coarse, sharp, boxes, tissue, factor)
+    labels = _draw(_name(fields, coarse, evidence, workers), coarse, sharp, boxes, tissue, factor)
     # Where the two disagree the score must follow the labels, or contours stray.
     inside = labels == EPIDERMIS
     np.maximum(score, np.int8(_LEAST_SCORE), out=score, where=inside)
@@ -219,8 +237,12 @@ def _no_epithelium(epithelium: Sequence[Mask], separation: float) -> str:
     return ""
 
 
-def _name(fields: Sequence[Coarse], epithelium: Sequence[Mask], workers: int) -> list[Labels]:
-    keratin = dense_keratin(fields, epithelium)
+def _name(
+    fields: Sequence[Coarse], epithelium: Sequence[Mask], evidence: Evidence, workers: int
+) -> list[Labels]:
+    keratin = [np.zeros_like(mask) for mask in epithelium]
+    if evidence.second != "compartment":  # brown hides how dense the hematoxylin is beneath it
+        keratin = dense_keratin(fields, epithelium)
     with ThreadPoolExecutor(workers) as pool:
         return list(
             pool.map(

@@ -1,8 +1,10 @@
 """The border between epithelium and what is around it, decided on fine scales, window by window.
 
 The coarse answer is safe but blurred. Near its border the counterstain is looked at again, on
-fine scales, by a discriminant that is trained close by, with evidence that is capped so that no
-nucleus outweighs others.
+fine scales, by a discriminant that is trained close by. Evidence is capped: not above a nucleus,
+so that none outweighs others, and down to cytoplasm where that alone tells epithelium from what
+is around it, for a border seen by nuclei runs along the outermost of them. Which cap keeps the
+two apart best is tried on every slide.
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ _ROUNDS = (((2.0, 4.0), 30.0, 6.0), ((2.0,), 20.0, 4.0))
 _TRAINING_REACH_UM = 45.0
 _UPPER_REACH_UM = 25.0  # towards corneum: the flat, pale upper layers only
 _UPPER_MARGIN = 0.5  # corneum may be thin
-_UPPER_CAP = 0.8  # quantile of them: there nuclei lie apart, and cytoplasm decides
+_CAPS = (0.65, 0.8, 0.95)  # quantiles of the epithelium near a border
+_UPPER_CAPS = (0.65, 0.8)  # there nuclei lie apart
 _EVIDENCE_GAIN = 1.5  # full evidence a bit short of the class means, nothing beyond it
 _SPUR_UM = 8.0
 _BLEND_UM = 2.5  # evidence within it is pooled: under half a nucleus, so ridges keep their shape
@@ -41,7 +44,15 @@ _BLOCK_PX = 256
 _HALO_UM = 64.0  # what a pixel depends on: 30 (zone), 10 (blend) and 16 (spurs); 45 in training
 
 Sums = tuple[int, Floats, Floats]
-Rule = tuple[Floats, float]
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """A discriminant of the evidence below a cap."""
+
+    weights: Floats
+    offset: float
+    cap_od: float
 
 
 @dataclass(frozen=True)
@@ -50,11 +61,11 @@ class _Front:
 
     `mask` is where it lay at first: what is nearer to it than to the other kinds is its own.
     The rule is trained on epithelium as far as `reach_um` from it, and on itself from `margin`
-    times a round's margin on.
+    times a round's margin on. `caps` are the quantiles of that epithelium that are tried.
     """
 
     mask: Mask
-    cap_od: float
+    caps: tuple[float, ...]
     reach_um: float
     margin: float
 
@@ -124,16 +135,16 @@ def sharpen(
         int8 (h, w), above 0 in epithelium; its zero line is the border with sub-pixel accuracy.
     """
     edges, around = _certain(epithelium), below | above
-    cap_od = evidence.caps[evidence.placing]
-    fronts = [_Front(below, cap_od, _TRAINING_REACH_UM, 1.0)]
+    fronts = (
+        _Front(below, _CAPS, _TRAINING_REACH_UM, 1.0),
+        _Front(above, _UPPER_CAPS, _UPPER_REACH_UM, _UPPER_MARGIN),
+    )
     for scales, zone_um, margin_um in _ROUNDS:
         step = _Round(evidence, epithelium, around, fronts, mpp, scales, zone_um, margin_um)
         blocks = step.blocks()
-        if len(fronts) == 1:
-            cap_od = _cap_above(step, above, blocks, workers)
-            fronts.append(_Front(above, cap_od, _UPPER_REACH_UM, _UPPER_MARGIN))
-        sums = map_blocks(partial(_train, step), blocks, workers)
-        rules = _rules(sums, len(fronts))
+        caps = _caps(step, blocks, workers)
+        sums = map_blocks(partial(_train, step, caps), blocks, workers)
+        rules = _rules(sums, caps)
         if not rules:
             break
         decided = map_blocks(partial(_decide, step, rules), blocks, workers)
@@ -152,25 +163,38 @@ def _certain(epithelium: Mask) -> Scores:
     return np.where(epithelium, np.int8(FULL), np.int8(-FULL))
 
 
-def _cap_above(step: _Round, above: Mask, blocks: Sequence[Block], workers: int) -> float:
-    """OD above which the stain of the upper epidermis says no more."""
+def _caps(step: _Round, blocks: Sequence[Block], workers: int) -> list[tuple[float, ...]]:
+    """For each front, the ODs above which the stain is tried to say no more."""
 
     def count(block: Block) -> npt.NDArray[np.int64]:
         window, core = step.widened(block)
-        near = step.epithelium[window] & (distance_um(above[window], step.mpp) < _UPPER_REACH_UM)
-        reading = step.evidence.read(window)
+        reading, nearest = step.evidence.read(window), step.nearest_front(window)
+        inside = step.epithelium[window] & reading.legible
+        inside &= distance_um(step.around[window], step.mpp) < _TRAINING_REACH_UM
         stain = reading.stains[step.evidence.placing]
-        levels: npt.NDArray[np.int64] = histograms([stain[core]], (near & reading.legible)[core])[0]
-        return levels
+        rows = []
+        for number, front in enumerate(step.fronts):
+            away = distance_um(front.mask[window], step.mpp)
+            near = inside & (nearest == number) & (away < front.reach_um)
+            rows.append(histograms([stain[core]], near[core])[0])
+        return np.stack(rows)
 
-    counts = map_blocks(count, blocks, workers)
-    return quantile(np.sum(counts, axis=0), _UPPER_CAP) if counts else np.inf
+    counts = np.sum(map_blocks(count, blocks, workers), axis=0) if blocks else None
+    most = step.evidence.caps[step.evidence.placing]
+    return [
+        tuple(min(most, quantile(counts[number], share)) for share in front.caps)
+        if counts is not None
+        else (most,)
+        for number, front in enumerate(step.fronts)
+    ]
 
 
-def _train(step: _Round, block: Block) -> list[tuple[Sums, Sums]]:
+def _train(
+    step: _Round, caps: Sequence[tuple[float, ...]], block: Block
+) -> list[list[tuple[Sums, Sums]]]:
     """Count, sum and sum of products of the features in the core of a block.
 
-    Of each front, for epithelium and for what is around it.
+    Of each front and each of its caps, for epithelium and for what is around it.
     """
     window, core = step.widened(block)
     epithelium, around = step.epithelium[window], step.around[window]
@@ -178,30 +202,54 @@ def _train(step: _Round, block: Block) -> list[tuple[Sums, Sums]]:
     to_around, to_epithelium = distance_um(around, step.mpp), distance_um(epithelium, step.mpp)
     result = []
     for number, front in enumerate(step.fronts):
-        layers = step.features(reading, front.cap_od)
-        both = []
+        chosen = []
         for own, away, least, most in (
             (epithelium, to_around, step.margin_um, front.reach_um),
             (around, to_epithelium, step.margin_um * front.margin, _TRAINING_REACH_UM),
         ):
-            chosen = own & (nearest == number) & (away > least) & (away < most)
-            rows = np.stack([layer[core][chosen[core]] for layer in layers]).astype(np.float64)
-            both.append((rows.shape[1], rows.sum(axis=1), rows @ rows.T))
-        result.append((both[0], both[1]))
+            here = own & (nearest == number) & (away > least) & (away < most)
+            chosen.append(here[core])
+        tried = []
+        for cap_od in caps[number] if any(c.any() for c in chosen) else ():
+            layers = step.features(reading, cap_od)
+            inner, outer = (
+                np.stack([layer[core][c] for layer in layers]).astype(np.float64) for c in chosen
+            )
+            tried.append((_sums(inner), _sums(outer)))
+        result.append(tried or [(_nothing(step), _nothing(step))] * len(caps[number]))
     return result
 
 
-def _rules(sums: Sequence[Sequence[tuple[Sums, Sums]]], fronts: int) -> list[Rule]:
-    """The rule of each front, of one too small that of the first; empty when that is too."""
-    rules: list[Rule] = []
-    for number in range(fronts):
-        inner, outer = (_moments([part[number][side] for part in sums]) for side in (0, 1))
-        if inner is not None and outer is not None:
-            rules.append(discriminate(inner, outer)[:2])
-        elif rules:
-            rules.append(rules[0])
-        else:
+def _sums(rows: Floats) -> Sums:
+    return rows.shape[1], rows.sum(axis=1), rows @ rows.T
+
+
+def _nothing(step: _Round) -> Sums:
+    count = len(step.scales_um)
+    return 0, np.zeros(count), np.zeros((count, count))
+
+
+def _rules(
+    sums: Sequence[Sequence[Sequence[tuple[Sums, Sums]]]], caps: Sequence[tuple[float, ...]]
+) -> list[_Rule]:
+    """The rule of each front, of one too small that of the first; empty when that is too.
+
+    Of the caps the one that keeps epithelium and surroundings farthest apart.
+    """
+    rules: list[_Rule] = []
+    for number, tried in enumerate(caps):
+        best, apart = None, -1.0
+        for which, cap_od in enumerate(tried):
+            sides = (_moments([p[number][which][side] for p in sums]) for side in (0, 1))
+            inner, outer = sides
+            if inner is None or outer is None:
+                continue
+            weights, offset, separation = discriminate(inner, outer)
+            if separation > apart:
+                best, apart = _Rule(weights, offset, cap_od), separation
+        if best is None and not rules:
             break
+        rules.append(best or rules[0])
     return rules
 
 
@@ -215,7 +263,7 @@ def _moments(sums: Sequence[Sums]) -> tuple[Floats, Floats] | None:
     return mean, square - np.outer(mean, mean)
 
 
-def _decide(step: _Round, rules: Sequence[Rule], block: Block) -> tuple[Mask, Scores]:
+def _decide(step: _Round, rules: Sequence[_Rule], block: Block) -> tuple[Mask, Scores]:
     window, core = step.widened(block)
     epithelium, around = step.epithelium[window], step.around[window]
     tissue = step.evidence.tissue[window]
@@ -225,7 +273,7 @@ def _decide(step: _Round, rules: Sequence[Rule], block: Block) -> tuple[Mask, Sc
     values = np.where(epithelium, np.float32(1), np.float32(-1))
     reading, nearest = step.evidence.read(window), step.nearest_front(window)
     for number, rule in enumerate(rules):
-        found = score(step.features(reading, step.fronts[number].cap_od), *rule)
+        found = score(step.features(reading, rule.cap_od), rule.weights, rule.offset)
         here = zone & (nearest == number)
         values[here] = np.clip(_EVIDENCE_GAIN * found[here], -1, 1)
     blended = smooth_within(values, tissue, _BLEND_UM / step.mpp)

@@ -263,7 +263,9 @@ def phantom(
     out: Annotated[Path, typer.Argument(help="Slide to write, or directory of a cohort.")],
     marker: MarkerOption = "p16",
     seed: Annotated[int, typer.Option(help="Everything random follows from it.")] = 0,
-    preset: Annotated[str, typer.Option(help="easy, typical or hard.")] = "typical",
+    preset: Annotated[
+        str, typer.Option(help="easy, typical or hard; with _skin: follicles, damage.")
+    ] = "typical",
     mpp: Annotated[float, typer.Option(help="Pixel size in um.")] = 0.5,
     size: Annotated[
         tuple[float, float], typer.Option(help="Width and height in mm.", metavar="W H")

@@ -39,7 +39,10 @@ _SAMPLES = 200_000  # pixels of a class that its discriminant is trained on
 
 
 def find_epithelium(
-    fields: Sequence[Coarse], settings: AnatomySettings, workers: int = 1
+    fields: Sequence[Coarse],
+    settings: AnatomySettings,
+    workers: int = 1,
+    seeds: Sequence[Mask] | None = None,
 ) -> tuple[list[Mask], float]:
     """Epithelium of any kind, and how well it keeps apart from its surroundings.
 
@@ -49,6 +52,8 @@ def find_epithelium(
         The evidence, piece by piece of tissue.
     workers
         Threads. The answer does not depend on it.
+    seeds
+        Of each field, bool (h, w): epithelium to learn from, where it is known already.
 
     Returns
     -------
@@ -57,7 +62,7 @@ def find_epithelium(
     separation
         Distance between the two classes in the discriminant, in standard deviations.
     """
-    seeds = _seeds(fields, settings)
+    seeds = _seeds(fields, settings) if seeds is None else list(seeds)
     if not any(seed.any() for seed in seeds):
         return seeds, 0.0
     with ThreadPoolExecutor(workers) as pool:

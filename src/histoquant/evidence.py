@@ -16,12 +16,11 @@ from histoquant.windowed import FloatArray, Window, Windowed, window_of
 
 Mask = npt.NDArray[np.bool_]
 Counts = npt.NDArray[np.int64]
-SecondStain = Literal["marker", "nuclear_marker", "counterstain", "nuclei"]
+SecondStain = Literal["marker", "nuclear_marker", "counterstain", "nuclei", "compartment"]
 
 _BACKGROUND_DAB_OD = 0.1
 _BACKGROUND_SHARE = 0.25  # of the tissue: the marker's background lies at this quantile
 _HIDING_OD, _MOST_HIDING_OD = 0.12, 0.30  # above background a marker hides the counterstain
-_MIN_LEGIBLE = 0.7  # of the tissue; a stain on whole compartments hides no detail within them
 _CAP_QUANTILE = 0.95  # of the stain in the tissue
 _LEAST_OD, _MOST_OD, _LEVELS = -0.1, 4.0, 4100
 _MARKER_STEP_OD, _MARKER_STEPS = 0.01, 64
@@ -45,6 +44,8 @@ class Reading:
     stains: list[FloatArray]
     tissue: Mask
     legible: Mask
+    hidden: Mask
+    """bool (h, w): tissue in which the marker is strong, whether or not it is left out."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,8 +75,8 @@ class Evidence:
 
     @property
     def placing(self) -> int:
-        """Which of the stains places the border: the last of a nuclear stain, else the first."""
-        return -1 if self.second == "nuclei" else 0
+        """Which of the stains places the border: the second where it tells more than the first."""
+        return -1 if self.second in ("nuclei", "compartment") else 0
 
     def read(self, window: Window) -> Reading:
         """Stains, tissue and what is legible of it in a window."""
@@ -101,8 +102,8 @@ class Coarse:
         Of the coarse pixels, in um.
     tissue
         bool (h, w): pixels at least half of which is tissue.
-    legible
-        float32 (h, w): share of each pixel that can be read, 0 to 1.
+    legible, hidden
+        float32 (h, w): share of each pixel that can be read, and in which a marker is strong.
     hematoxylin
         float32 (h, w): mean OD over the tissue of each pixel, uncapped.
     capped
@@ -113,6 +114,7 @@ class Coarse:
     mpp: float
     tissue: Mask
     legible: FloatArray
+    hidden: FloatArray
     hematoxylin: FloatArray
     capped: list[FloatArray]
 
@@ -120,36 +122,40 @@ class Coarse:
 def weigh(
     picture: Windowed, tissue: Mask, second: SecondStain, boxes: Sequence[Block], workers: int
 ) -> Evidence:
-    """Look over the tissue in `boxes`: what is legible of it, and how dense its stains get.
-
-    A marker that is strong over much of the tissue is no line along the border. It stains whole
-    compartments, as keratins do epidermis, and is evidence like the counterstain it hides.
-    """
+    """Look over the tissue in `boxes`: what is legible of it, and how dense its stains get."""
     blocks = [b for box in boxes for b in _blocks_of(box)]
     if second != "marker":
         counts = map_blocks(partial(_count, picture, tissue, second), blocks, workers)
-        caps = [quantile(levels, _CAP_QUANTILE) for levels in np.sum(counts, axis=0)]
-        return Evidence(picture, tissue, second, tuple(caps))
+        levels = np.sum([count[0] for count in counts], axis=0)
+        marker = np.sum([count[1] for count in counts], axis=0)
+        caps = tuple(quantile(stain, _CAP_QUANTILE) for stain in levels)
+        return Evidence(picture, tissue, second, caps, _hiding_step(marker) * _MARKER_STEP_OD)
     joint = np.sum(map_blocks(partial(_count_jointly, picture, tissue), blocks, workers), axis=0)
     hiding = _hiding_step(joint.sum(axis=1))
-    clear = joint[:hiding].sum(axis=0)
-    if clear.sum() < _MIN_LEGIBLE * joint.sum():
-        return weigh(picture, tissue, "nuclear_marker", boxes, workers)
-    return Evidence(
-        picture, tissue, second, (quantile(clear, _CAP_QUANTILE),), hiding * _MARKER_STEP_OD
-    )
+    cap = quantile(joint[:hiding].sum(axis=0), _CAP_QUANTILE)
+    return Evidence(picture, tissue, second, (cap,), hiding * _MARKER_STEP_OD)
 
 
-def _count(picture: Windowed, tissue: Mask, second: SecondStain, block: Block) -> Counts:
-    reading = _read(picture, tissue, second, np.inf, window_of(block))
-    return histograms(reading.stains, reading.tissue)
+def _count(
+    picture: Windowed, tissue: Mask, second: SecondStain, block: Block
+) -> tuple[Counts, Counts]:
+    """Histograms of what is read, and of the second stain in steps of a marker."""
+    window = window_of(block)
+    reading = _read(picture, tissue, second, np.inf, window)
+    steps = _marker_steps(picture[window][..., 1][reading.tissue])
+    marker = np.bincount(steps, minlength=_MARKER_STEPS)
+    return histograms(reading.stains, reading.tissue), np.asarray(marker, np.int64)
+
+
+def _marker_steps(od: FloatArray) -> npt.NDArray[np.int64]:
+    return np.asarray(np.clip(od / _MARKER_STEP_OD, 0, _MARKER_STEPS - 1), np.int64)
 
 
 def _count_jointly(picture: Windowed, tissue: Mask, block: Block) -> Counts:
     """Histograms of the counterstain, one for each step of the marker."""
     window = window_of(block)
     pixels, here = picture[window], tissue[window]
-    steps = np.clip(pixels[..., 1][here] / _MARKER_STEP_OD, 0, _MARKER_STEPS - 1).astype(np.int64)
+    steps = _marker_steps(pixels[..., 1][here])
     joint = np.bincount(steps * _LEVELS + _levels(pixels[..., 0][here]),
                         minlength=_MARKER_STEPS * _LEVELS)  # fmt: skip
     return np.asarray(joint.reshape(_MARKER_STEPS, _LEVELS), np.int64)
@@ -165,13 +171,14 @@ def _hiding_step(counts: Counts) -> int:
 def average(evidence: Evidence, box: Block, factor: int, mpp: float, workers: int) -> Coarse:
     """Average the evidence in a box over `factor` x `factor` pixels of `mpp` um."""
     rows, columns = -(-box.height // factor), -(-box.width // factor)
-    layers = 3 + len(evidence.caps)
+    layers = 4 + len(evidence.caps)
     totals = [np.zeros((rows, columns), np.float32) for _ in range(layers)]
 
     def fill(block: Block) -> None:
         reading = evidence.read(window_of(block))
         tissue, legible = reading.tissue.astype(np.float32), reading.legible.astype(np.float32)
-        parts = [tissue, legible, reading.stains[0] * tissue]
+        hidden = reading.hidden.astype(np.float32)
+        parts = [tissue, legible, hidden, reading.stains[0] * tissue]
         parts += [stain * legible for stain in evidence.capped(reading)]
         top, left = (block.y - box.y) // factor, (block.x - box.x) // factor
         for total, part in zip(totals, parts, strict=True):
@@ -179,11 +186,11 @@ def average(evidence: Evidence, box: Block, factor: int, mpp: float, workers: in
             total[top : top + small.shape[0], left : left + small.shape[1]] = small
 
     map_blocks(fill, _blocks_of(box), workers)
-    tissue, legible, hematoxylin, *capped = totals
+    tissue, legible, hidden, hematoxylin, *capped = totals
     hematoxylin /= np.maximum(tissue, 1e-6)
     for stain in capped:
         stain /= np.maximum(legible, 1e-6)
-    return Coarse(box, mpp * factor, tissue >= 0.5, legible, hematoxylin, capped)
+    return Coarse(box, mpp * factor, tissue >= 0.5, legible, hidden, hematoxylin, capped)
 
 
 def _read(
@@ -191,12 +198,13 @@ def _read(
 ) -> Reading:
     pixels, here = picture[window], tissue[window]
     hematoxylin, other = (np.ascontiguousarray(pixels[..., k]) for k in (0, 1))
-    if second in ("counterstain", "nuclei"):
-        return Reading([hematoxylin, other], here, here)
+    hidden = here & (other >= hiding_od)
+    if second in ("counterstain", "nuclei", "compartment"):
+        return Reading([hematoxylin, other], here, here, hidden)
     if second == "nuclear_marker":
         nuclear = hematoxylin + np.maximum(other - np.float32(_BACKGROUND_DAB_OD), 0)
-        return Reading([nuclear], here, here)
-    return Reading([hematoxylin], here, here & (other < hiding_od))
+        return Reading([nuclear], here, here, hidden)
+    return Reading([hematoxylin], here, here & ~hidden, hidden)
 
 
 def histograms(stains: Sequence[FloatArray], where: Mask) -> Counts:

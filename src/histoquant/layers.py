@@ -22,6 +22,8 @@ Labels = npt.NDArray[np.uint8]
 BACKGROUND, STRATUM_CORNEUM, EPIDERMIS, DERMIS, ADNEXA = range(5)
 
 _CORNEUM_UM = 45.0  # thickest layer between viable epidermis and glass called stratum corneum
+_THICK_CORNEUM_UM = 110.0  # thickest where a far larger dermis lies on the other side
+_MAX_THICK_SHARE = 0.5  # of that dermis
 _LOOK_THROUGH_UM = 300.0  # epithelium thicker than this is no epidermis to look through
 _KERATIN_UM, _KERATIN_RATIO = 5.0, 1.5  # keratin: evenly this much denser than the epidermis
 _MIN_KERATIN_UM2 = 2000.0
@@ -32,6 +34,7 @@ _MOUTH_UM = 60.0  # half the width of the widest opening of a follicle
 _BASE_SHARE = 0.6  # of the junction lies above it; follicles make up less than the rest
 _SUNKEN_RATIO, _LEAST_SUNKEN_UM = 1.9, 160.0  # rete ridges reach less deep
 _SUNKEN_SHAPE = 0.55  # depth over width of what is cut off, at least
+_SUNKEN_HALF_UM = 100.0  # half the width of a follicle, at most
 _MIN_SURFACE_UM = 60.0  # epithelium with less free surface is a follicle or a gland
 
 
@@ -158,16 +161,21 @@ def _keratin(dense: Mask, glass: Mask, mpp: float) -> Mask:
 def _flakes(rest: Mask, outside: Mask, epithelium: Mask, mpp: float) -> Mask:
     """Tissue on the free side of the epithelium: far smaller than a dermis under it would be.
 
+    Or a thin layer of it, with a far larger piece of tissue, the dermis, at the same epithelium.
+
     Pieces hang together only by more than `_RIM_UM`: the blurred rim that runs around all
     epithelium would join them to the dermis.
     """
     thick = opened(rest, _RIM_UM, mpp)
-    count, pieces = cv2.connectedComponents(thick.astype(np.uint8), connectivity=4)
+    count, numbers = cv2.connectedComponents(thick.astype(np.uint8), connectivity=4)
+    pieces = np.asarray(numbers, np.int32)
     area = np.bincount(pieces.ravel(), minlength=count)
-    carried = _largest_neighbour(np.asarray(pieces, np.int32), count, epithelium, mpp)
+    carried = _largest_neighbour(pieces, count, epithelium, mpp)
     near = thick & (distance_um(outside, mpp) <= 2 * _RIM_UM)
     free = np.bincount(pieces[near], minlength=count)
-    dermal = (free == 0) | (area >= _MIN_DERMIS_SHARE * carried)
+    thin = 2 * _half_widths(thick, pieces, count, mpp) <= _THICK_CORNEUM_UM
+    thin &= area <= _MAX_THICK_SHARE * _largest_rival(pieces, area, epithelium, mpp)
+    dermal = (free == 0) | ((area >= _MIN_DERMIS_SHARE * carried) & ~thin)
     dermal[0] = False
     away = distance_um(dermal[pieces], mpp) > 2 * _RIM_UM
     return rest & away & (distance_um(epithelium, mpp) <= _FLAKES_UM)
@@ -186,6 +194,22 @@ def _largest_neighbour(
     return largest
 
 
+def _largest_rival(
+    pieces: npt.NDArray[np.int32], area: npt.NDArray[np.int64], epithelium: Mask, mpp: float
+) -> npt.NDArray[np.float32]:
+    """For each numbered piece, the area of the largest that borders on the same epithelium."""
+    reach = np.ones((2 * round(2 * _RIM_UM / mpp) + 1,) * 2, np.uint8)
+    sizes = np.where(pieces > 0, area[pieces], 0).astype(np.float32)
+    count, numbers = cv2.connectedComponents(epithelium.astype(np.uint8))
+    epithelia = np.asarray(numbers, np.int64)
+    largest = np.zeros(count, np.float32)
+    np.maximum.at(largest, epithelia[epithelium], cv2.dilate(sizes, reach)[epithelium])
+    around = cv2.dilate(np.where(epithelium, largest[epithelia], np.float32(0)), reach)
+    rival = np.zeros(len(area), np.float32)
+    np.maximum.at(rival, pieces.ravel(), around.ravel())
+    return rival
+
+
 def _split_adnexa(epithelium: Mask, outside: Mask, mpp: float) -> tuple[Mask, Mask]:
     """Surface epidermis, and epithelium that hardly touches the outside: follicles, glands."""
     count, pieces = cv2.connectedComponents(epithelium.astype(np.uint8), connectivity=8)
@@ -199,25 +223,54 @@ def _split_adnexa(epithelium: Mask, outside: Mask, mpp: float) -> tuple[Mask, Ma
 def _sunken(surface: Mask, outside: Mask, dermis: Mask, mpp: float) -> Mask:
     """Parts of the epidermis that reach far deeper than its rete ridges: follicles that open.
 
-    Depth is taken from the open surface: the mouth of a follicle, filled with keratin, is none.
+    Depth is taken from the skin surface: the mouth of a follicle, filled with keratin, is none,
+    nor is glass that only dermis borders on.
     A part is cut off at the level that most of the junction lies above, if it is deeper from
-    there than wide: epithelium that is thick over a long way is no follicle.
+    there than wide: epithelium that is thick over a long way is no follicle. The walls of a
+    follicle run downwards and have no say in that level.
     """
     mouth = int(np.ceil(_MOUTH_UM / mpp)) + 1
     wide = np.pad(outside, mouth, mode="edge")  # glass at the picture's end may go on
-    depth = distance_um(distance_um(~wide, mpp) > _MOUTH_UM, mpp)[mouth:-mouth, mouth:-mouth]
-    depth = depth - np.float32(_MOUTH_UM)
+    away = distance_um(distance_um(~wide, mpp) > _MOUTH_UM, mpp)[mouth:-mouth, mouth:-mouth]
+    to_skin = distance_um(surface, mpp)
+    skin = (away <= _MOUTH_UM) & (to_skin <= _MOUTH_UM) & (to_skin <= distance_um(dermis, mpp))
+    depth = distance_um(skin, mpp)
     border = surface & (distance_um(dermis, mpp) <= 1.5 * mpp) & np.isfinite(depth)
     if not border.any():
         return np.zeros_like(surface)
-    base = float(np.quantile(depth[border], _BASE_SHARE))
+    base = _level(depth, border, surface)
     deepest = min(max(_LEAST_SUNKEN_UM, _SUNKEN_RATIO * base), _LOOK_THROUGH_UM)
     below = surface & (depth > min(base, deepest)) & np.isfinite(depth)
-    count, pieces = cv2.connectedComponents(below.astype(np.uint8), connectivity=4)
+    count, numbers = cv2.connectedComponents(below.astype(np.uint8), connectivity=4)
+    pieces = np.asarray(numbers, np.int32)
     innermost = np.zeros(count, np.float32)
     np.maximum.at(innermost, np.asarray(pieces, np.int64)[below], depth[below])
     reach = np.maximum(innermost - min(base, deepest), 0)
     area = np.bincount(pieces.ravel(), minlength=count) * mpp**2
     sinks = (innermost > deepest) & (reach**2 >= _SUNKEN_SHAPE * area)
+    sinks &= _half_widths(below, pieces, count, mpp) <= _SUNKEN_HALF_UM
     sinks[0] = False
     return np.asarray(sinks[pieces])
+
+
+def _level(depth: FloatArray, border: Mask, surface: Mask) -> float:
+    """The depth that `_BASE_SHARE` of the border lies above, as seen from the open surface."""
+    known = np.where(np.isfinite(depth), depth, 0)
+    down = np.gradient(cv2.GaussianBlur(known, (0, 0), 2.0))
+    across = np.gradient(cv2.GaussianBlur(surface.astype(np.float32), (0, 0), 2.0))
+    facing = np.abs(down[0] * across[0] + down[1] * across[1])
+    weight = (facing / np.maximum(np.hypot(*down) * np.hypot(*across), 1e-6))[border]
+    order = np.argsort(depth[border])
+    share = np.cumsum(weight[order]) / max(float(weight.sum()), 1e-6)
+    at = min(int(np.searchsorted(share, _BASE_SHARE)), len(order) - 1)
+    return float(depth[border][order[at]])
+
+
+def _half_widths(
+    mask: Mask, pieces: npt.NDArray[np.int32], count: int, mpp: float
+) -> npt.NDArray[np.float32]:
+    """Radius (um) of the largest disc within each of `count` numbered pieces of `mask`."""
+    inner = distance_um(~np.pad(mask, 1, mode="edge"), mpp)[1:-1, 1:-1]
+    widest = np.zeros(count, np.float32)
+    np.maximum.at(widest, np.asarray(pieces, np.int64)[mask], inner[mask])
+    return widest

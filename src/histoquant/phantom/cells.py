@@ -238,6 +238,8 @@ def finish(
 def _compartment(kind: str, distance: float) -> str:
     if kind in ("basal", "suprabasal"):
         return f"epidermis_{kind}"
+    if kind == "adnexal":
+        return "adnexa"
     return "dermis_papillary" if distance <= PAPILLARY_UM else "dermis_reticular"
 
 

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from histoquant.phantom.appendages import within
+from histoquant.phantom.extras import Extras
 from histoquant.phantom.noise import Array, Mask
 from histoquant.phantom.nucleus import Nucleus
 from histoquant.phantom.scene import Scene
@@ -35,7 +37,7 @@ class Painter:
         from scipy.spatial import KDTree
 
         self.scene = scene
-        indices = [i for i, n in enumerate(scene.nuclei) if n.compartment.startswith("epidermis")]
+        indices = [i for i, n in enumerate(scene.nuclei) if _in_epithelium(n)]
         cells = [scene.nuclei[i] for i in indices]
         self._indices = np.array(indices, np.int32)
         s, d = scene.section.frame.to_tissue(
@@ -54,22 +56,97 @@ class Painter:
         section = self.scene.section
         left, right = section.ends(d)
         held = (s > left) & (s < right) & (d < section.lower(s))
+        extras = self.scene.extras
+        if extras is not None:
+            held &= ~extras.lost(section, s, d)
         top, dej = section.top(s), section.junction(s)
         epidermis, dermis = held & (d >= top) & (d < dej), held & (d >= dej)
         corneum = held & (d < top) & (d >= section.outer(s))
         if not held.any():
             return stains
         spare = np.minimum(np.minimum(s - left, right - s), section.lower(s) - d)
+        height = (dej - d) / (dej - top)
+        if extras is not None:
+            return self._dressed(
+                stains, extras, (epidermis, dermis, corneum), (y, x), (s, d), spare, height
+            )
         self._dermis(stains, dermis, s, d, d - dej, spare)
         self._vessels(stains, dermis, y, x)
-        owner = self._epidermis(stains, epidermis, s, d, (dej - d) / (dej - top))
+        owner = self._epidermis(stains, epidermis, s, d, height)
         self._corneum(stains, corneum, s, d, (top - d) / section.corneum(s))
         for index in self._near(y_um, x_um):
-            self._nucleus(stains, index, epidermis, dermis, owner, y_um, x_um)
+            home = epidermis if _in_epithelium(self.scene.nuclei[index]) else dermis
+            self._nucleus(stains, index, home, owner, y_um, x_um)
         # Last, so that its strength is known whatever cells lie beneath it.
         if self.scene.marker == "col7":
             self._line(stains, (epidermis | dermis) & (np.abs(d - dej) < 6 * LINE_UM), y, x)
         return stains
+
+    def _dressed(
+        self,
+        stains: Stains,
+        extras: Extras,
+        layers: tuple[Mask, Mask, Mask],
+        place: tuple[Array, Array],
+        tissue: tuple[Array, Array],
+        spare: Array,
+        height: Array,
+    ) -> Stains:
+        """Paint skin with appendages, pigment and damage."""
+        epidermis, dermis, corneum = layers
+        (y, x), (s, d) = place, tissue
+        section = self.scene.section
+        dej, top = section.junction(s), section.top(s)
+        outside, canal, number = within(extras.appendages, s, d)
+        opens = np.array([a.opens for a in extras.appendages] + [False])[number]
+        follicle = np.array([a.kind == "follicle" for a in extras.appendages] + [False])[number]
+        adnexa = dermis & (outside < 0)
+        plug = (adnexa & follicle & (canal < 0)) | (epidermis & opens & (canal < 0))
+        lumen = adnexa & ~follicle & (canal < 0)
+        dermis = dermis & ~adnexa
+        cells = (epidermis | adnexa) & ~plug & ~lumen
+        self._dermis(stains, dermis, s, d, d - dej, spare)
+        self._vessels(stains, dermis, y, x)
+        owner = self._epidermis(stains, cells, s, d, np.where(adnexa, 0.35, height))
+        self._corneum(
+            stains, corneum | plug, s, d, np.where(plug, 0.35, (top - d) / section.corneum(s))
+        )
+        stains.dab[corneum | plug] += np.float32(extras.corneum_dab) * np.clip(
+            stains.hematoxylin[corneum | plug] / 0.05, 0, 1.5
+        )
+        for index in self._near(y[:, 0], x[0]):
+            home = cells if _in_epithelium(self.scene.nuclei[index]) else dermis
+            self._nucleus(stains, index, home, owner, y[:, 0], x[0])
+        stains.melanin[epidermis & cells] += extras.pigment_at(s, dej - d)[epidermis & cells]
+        self._melanophages(stains, extras, dermis, y, x)
+        if self.scene.marker == "col7":
+            junction = (epidermis | dermis) & (outside > 0) & ~extras.damage.is_missing(s)
+            self._line(stains, junction & (np.abs(d - dej) < 6 * LINE_UM), y, x)
+            self._lining(stains, (dermis | adnexa) & (np.abs(outside) < LINE_UM), outside, y, x)
+        folded = extras.damage.folded(s, d)
+        for stain in (stains.hematoxylin, stains.dab, stains.melanin):
+            stain[folded] *= 1.9
+        return stains
+
+    def _melanophages(self, stains: Stains, extras: Extras, mask: Mask, y: Array, x: Array) -> None:
+        for at_y, at_x, radius, od in extras.pigment:
+            rows = np.flatnonzero(np.abs(y[:, 0] - at_y) < 2.5 * radius)
+            columns = np.flatnonzero(np.abs(x[0] - at_x) < 2.5 * radius)
+            if not len(rows) or not len(columns):
+                continue
+            window = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+            away = np.hypot(y[window] - at_y, x[window] - at_x) / radius
+            grain = self.scene.fields.chromatin.at(y[window], x[window])
+            grains = np.clip(1 + 0.6 * grain, 0, 2)
+            stains.melanin[window] += (od * np.exp(-(away**4)) * grains * mask[window]).astype(
+                np.float32
+            )
+
+    def _lining(self, stains: Stains, mask: Mask, outside: Array, y: Array, x: Array) -> None:
+        """Collagen VII around an appendage: like the junction's, without gaps."""
+        od = 0.9 * self.scene.recipe.col7_peak_od * np.exp2(-4 * ((outside[mask] - 0.3) / 2.4) ** 2)
+        grain = self.scene.fields.grain.at(y[mask], x[mask])
+        stains.dab[mask] += (od * np.clip(1 + 0.15 * grain, 0.4, 1.6)).astype(np.float32)
 
     def _near(self, y_um: Array, x_um: Array) -> list[int]:
         y, x, reach = self._centres.T
@@ -168,8 +245,7 @@ class Painter:
         self,
         stains: Stains,
         index: int,
-        epidermis: Mask,
-        dermis: Mask,
+        where: Mask,
         owner: NDArray[np.int32],
         y: Array,
         x: Array,
@@ -181,7 +257,7 @@ class Painter:
             return
         window = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
         keratinocyte = nucleus.compartment.startswith("epidermis")
-        home = (epidermis if keratinocyte else dermis)[window]
+        home = where[window]
         u, v = _own_axes(nucleus, y[window[0], None] - nucleus.y, x[None, window[1]] - nucleus.x)
         radius, away = _outline(nucleus, u, v)
         cover = _ramp(-away, -0.35, 0.35) * home
@@ -228,6 +304,10 @@ class Painter:
         grain = self.scene.fields.chromatin.at(v + nucleus.grain[0], u + nucleus.grain[1])
         rim = np.exp(-(((radius - 0.88) / 0.16) ** 2))
         return np.maximum(1 + strength * grain + 1.3 * strength * rim, 0.1)
+
+
+def _in_epithelium(nucleus: Nucleus) -> bool:
+    return nucleus.compartment.startswith("epidermis") or nucleus.compartment == "adnexa"
 
 
 def _own_axes(nucleus: Nucleus, dy: Array, dx: Array) -> tuple[Array, Array]:

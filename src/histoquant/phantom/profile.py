@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from histoquant.phantom.incidents import Incidents
 from histoquant.phantom.noise import Array, Mask, between, smooth_curve, stream
 from histoquant.phantom.recipe import PhantomRecipe
 
@@ -62,6 +63,18 @@ def make_profile(recipe: PhantomRecipe, seed: int, length_um: float) -> Profile:
     width = smooth_curve(rng, 0, length_um, (40, 300))(arc)
     offset = rng.uniform(*recipe.col7_offset_um)
     return Profile(arc, peak, between(width, recipe.col7_fwhm_um), gaps, float(offset))
+
+
+def cut_obliquely(profile: Profile, incidents: Incidents, seed: int) -> Profile:
+    """The profile with one stretch cut obliquely: wider, and as much paler."""
+    rng = stream(seed, "oblique")
+    length = float(profile.arc[-1])
+    long = rng.uniform(*incidents.oblique_share) * length
+    start = rng.uniform(0, length - long)
+    inside = np.minimum(profile.arc - start, start + long - profile.arc)
+    share = 1 / (1 + np.exp(-inside / 6.0)) if long > 60 else np.zeros_like(inside)
+    factor = 1 + (rng.uniform(*incidents.oblique_factor) - 1) * share
+    return replace(profile, peak=profile.peak / factor, fwhm=profile.fwhm * factor)
 
 
 def _draw_gaps(recipe: PhantomRecipe, rng: np.random.Generator, length: float) -> Array:

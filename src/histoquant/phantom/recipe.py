@@ -6,9 +6,10 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Literal, get_args
 
 from histoquant.errors import SettingsError
+from histoquant.phantom.incidents import FEW, MANY, SOME, Incidents
 
 Marker = Literal["p16", "col7"]
-Preset = Literal["easy", "typical", "hard"]
+Preset = Literal["easy", "typical", "hard", "easy_skin", "typical_skin", "hard_skin"]
 
 Range = tuple[float, float]
 """Lowest and highest value of something drawn per slide, per cell or along the arc."""
@@ -142,6 +143,9 @@ class PhantomRecipe:
     chroma_subsampling: tuple[int, int] = (2, 1)
     """Horizontal and vertical subsampling of the colour channels."""
 
+    incidents: Incidents | None = None
+    """Follicles, glands, pigment, inflammation and damage; None draws plain skin."""
+
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
@@ -157,7 +161,10 @@ class PhantomRecipe:
 
     def as_dict(self) -> dict[str, object]:
         """Return the recipe as plain values for a JSON file."""
-        return asdict(self)
+        values = asdict(self)
+        if self.incidents is None:
+            del values["incidents"]
+        return values
 
 
 _PRESETS: dict[str, dict[str, object]] = {
@@ -200,6 +207,10 @@ _PRESETS: dict[str, dict[str, object]] = {
         "chroma_subsampling": (2, 2),
     },
 }
+_PRESETS |= {
+    f"{name}_skin": {**_PRESETS[name], "incidents": incidents}
+    for name, incidents in (("easy", FEW), ("typical", SOME), ("hard", MANY))
+}
 
 
 def preset_recipe(preset: Preset = "typical", **overrides: object) -> PhantomRecipe:
@@ -208,7 +219,8 @@ def preset_recipe(preset: Preset = "typical", **overrides: object) -> PhantomRec
     Parameters
     ----------
     preset
-        ``easy``, ``typical`` or ``hard``.
+        ``easy``, ``typical`` or ``hard``: plain skin; ``easy_skin``, ``typical_skin`` or
+        ``hard_skin``: with the follicles, glands, pigment and damage of real sections.
     **overrides
         Fields of :class:`PhantomRecipe`.
 

@@ -49,6 +49,8 @@ class Renderer:
         centre_y = _centres(y, y + height, self.scene.mpp)
         centre_x = _centres(x, x + width, self.scene.mpp)
         light *= 10.0 ** -self._dust(centre_y, centre_x)[..., None]
+        if self.scene.extras is not None:
+            light *= 10.0 ** -self._crumbs(centre_y, centre_x)
         light = light * (1 - recipe.veil_fraction) + recipe.veil_fraction
         light *= self._illumination(centre_y, centre_x)[..., None]
         counts = light * scanner.white
@@ -89,6 +91,22 @@ class Renderer:
                 square = (y[:, None] - at_y) ** 2 + (x[None, :] - at_x) ** 2
                 speck = depth * np.exp(-square / (2 * (0.7 * radius) ** 2))
                 od += np.where(square < 144, speck, 0)
+        return od
+
+    def _crumbs(self, y: Array, x: Array) -> Array:
+        """Optical density (h, w, 3) of crumbs of tissue on the glass: ragged, flat pieces."""
+        od = np.zeros((len(y), len(x), 3))
+        extras, scanner = self.scene.extras, self.scene.scanner
+        for at_y, at_x, radius, blue, brown in extras.crumbs if extras is not None else ():
+            rows, columns = (np.flatnonzero(np.abs(c - a) < 2 * radius)
+                             for c, a in ((y, at_y), (x, at_x)))  # fmt: skip
+            if len(rows) and len(columns):
+                dy, dx = y[rows][:, None] - at_y, x[columns][None] - at_x
+                turn = np.arctan2(dy, dx)
+                wavy = 1 + 0.25 * np.sin(3 * turn + at_x) + 0.15 * np.sin(7 * turn + at_y)
+                cover = np.clip(radius * wavy - np.hypot(dy, dx), 0, 1)[..., None]
+                window = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+                od[window] += cover * (blue * scanner.hematoxylin + brown * scanner.dab)
         return od
 
     def _illumination(self, y: Array, x: Array) -> Array:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from histoquant.phantom.cells import Placement, finish
+from histoquant.phantom.extras import Extras, draw_extras, populate
 from histoquant.phantom.geometry import Section, make_section
 from histoquant.phantom.noise import Array, stream
 from histoquant.phantom.nucleus import Nucleus, Vessel
-from histoquant.phantom.profile import Profile, make_profile
+from histoquant.phantom.profile import Profile, cut_obliquely, make_profile
 from histoquant.phantom.recipe import Marker, PhantomRecipe
 from histoquant.phantom.tissue import Fields, JunctionDistance
 
@@ -80,6 +81,8 @@ class Scene:
     scanner: Scanner
     dust: Array
     """(n, 4): y, x, radius in um and OD of specks on the glass."""
+    extras: Extras | None = None
+    """What plain skin lacks; None in plain skin."""
 
     @property
     def size_um(self) -> tuple[float, float]:
@@ -101,10 +104,19 @@ def make_scene(
     size_um = (height * mpp, width * mpp)
     if angle_deg is None:
         angle_deg = float(stream(seed, "angle").uniform(0, 360))
+    incidents = recipe.incidents
+    if incidents is not None:
+        recipe = _with_ridges(recipe, stream(seed, "ridges").uniform(*incidents.ridge_factor))
     section = make_section(recipe, seed, size_um, angle_deg)
     junction = JunctionDistance(section)
     fields = Fields.make(seed)
     placed, vessels = Placement(section, recipe, seed, fields, junction).run()
+    profile = make_profile(recipe, seed, junction.length_um)
+    extras = None
+    if incidents is not None:
+        extras = draw_extras(section, incidents, seed, size_um)
+        placed = populate(placed, section, junction, extras, incidents, seed)
+        profile = cut_obliquely(profile, incidents, seed)
     nuclei = [
         nucleus
         for nucleus in finish(placed, recipe, seed, marker, junction)
@@ -123,10 +135,16 @@ def make_scene(
         fields=fields,
         nuclei=tuple(nuclei),
         vessels=tuple(vessels),
-        profile=make_profile(recipe, seed, junction.length_um),
+        profile=profile,
         scanner=Scanner.draw(recipe, seed),
         dust=_draw_dust(recipe, seed, size_um),
+        extras=extras,
     )
+
+
+def _with_ridges(recipe: PhantomRecipe, factor: float) -> PhantomRecipe:
+    low, high = recipe.ridge_height_um
+    return replace(recipe, ridge_height_um=(factor * low, factor * high))
 
 
 def _draw_dust(recipe: PhantomRecipe, seed: int, size_um: tuple[float, float]) -> Array:

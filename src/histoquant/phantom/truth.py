@@ -11,7 +11,8 @@ import numpy as np
 
 from histoquant.errors import SlideError
 from histoquant.phantom.geometry import arc_length, resample
-from histoquant.phantom.noise import Array
+from histoquant.phantom.noise import Array, Mask
+from histoquant.phantom.outlines import outlines
 from histoquant.phantom.profile import GAUSS_AREA
 from histoquant.phantom.scene import Scene
 
@@ -41,10 +42,13 @@ class Truth:
     """Name of the slide without its extensions; the files of :meth:`save` begin with it."""
     nuclei: pd.DataFrame
     """One row per nucleus: x_px, y_px, x_um, y_um, compartment, dab_od, positive, area_um2,
-    kind, dej_distance_um (positive towards the dermis), hematoxylin_od, melanin_od."""
+    kind, dej_distance_um (positive towards the dermis), hematoxylin_od, melanin_od. Compartments
+    are those of `COMPARTMENTS`, and adnexa."""
     junction: pd.DataFrame
     """The junction every 2 um or less, the dermis on the right: arc_um, x_px, y_px, peak_od,
-    integrated_od_um, fwhm_um, in_gap. Without collagen VII the last four are empty."""
+    integrated_od_um, fwhm_um, in_gap. Without collagen VII the last four are empty. Of skin with
+    incidents it has only what is junction of surface epidermis, with its `stretch` (0, 1, ...),
+    and `hidden`: fold or detached where it cannot be measured."""
     gaps: pd.DataFrame
     """Gaps of the collagen VII line: start_um, end_um, length_um, x_px, y_px (middle)."""
     summary: dict[str, Any]
@@ -135,6 +139,9 @@ def _junction_table(scene: Scene) -> pd.DataFrame:
 
     line = resample(scene.junction.points, STEP_UM)
     arc = np.linspace(0, scene.junction.length_um, len(line))
+    kept = np.ones(len(line), bool)
+    if scene.extras is not None:
+        kept = scene.extras.is_surface(scene.section, line)
     peak, fwhm = scene.profile.at(arc)
     in_gap = scene.profile.in_gap(arc)
     table = pd.DataFrame(
@@ -150,6 +157,10 @@ def _junction_table(scene: Scene) -> pd.DataFrame:
     )
     if scene.marker != "col7":
         table[["peak_od", "integrated_od_um", "fwhm_um", "in_gap"]] = np.nan
+    if scene.extras is not None:
+        table["stretch"] = np.cumsum(np.diff(kept.astype(int), prepend=0) == 1) - 1
+        table["hidden"] = scene.extras.hidden(scene.section, line)
+        table = table[kept].reset_index(drop=True)
     return table
 
 
@@ -193,8 +204,14 @@ def _lengths(scene: Scene, junction: pd.DataFrame) -> dict[str, Any]:
     section = scene.section
     surface = section.boundary(section.top, STEP_UM)
     line = junction[["y_px", "x_px"]].to_numpy() * scene.mpp
-    area = _area(section.polygon(section.top, section.junction))
+    rings = _polygons(scene)
+    area = rings["epidermis"].area
     length, above = float(arc_length(line)[-1]), float(arc_length(surface)[-1])
+    if scene.extras is not None:
+        length = _length_of_runs(line, np.diff(junction["stretch"]) == 0)
+        s, _ = section.frame.to_tissue(surface[:, 0], surface[:, 1])
+        bare = scene.extras.damage.is_missing(s)
+        above = _length_of_runs(surface, ~bare[1:] & ~bare[:-1])
     first, last = (junction[["x_px", "y_px"]].iloc[i].to_list() for i in (0, -1))
     return {
         "dej_length_um": round(length, 2),
@@ -204,14 +221,14 @@ def _lengths(scene: Scene, junction: pd.DataFrame) -> dict[str, Any]:
         "interdigitation_index": round(length / above, 4),
         "epidermis_area_um2": round(area, 1),
         "epidermis_thickness_um_mean": round(area / above, 2),
-        "corneum_area_um2": round(_area(section.polygon(section.outer, section.top)), 1),
-        "dermis_area_um2": round(_area(section.polygon(section.junction, section.lower)), 1),
+        "corneum_area_um2": round(rings["stratum_corneum"].area, 1),
+        "dermis_area_um2": round(rings["dermis"].area, 1),
     }
 
 
-def _area(ring: Array) -> float:
-    y, x = ring.T
-    return float(abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2)
+def _length_of_runs(line: Array, joined: Mask) -> float:
+    """Length of the segments of a line that are `joined`."""
+    return float(np.hypot(*np.diff(line, axis=0).T)[joined].sum())
 
 
 def _counts(nuclei: pd.DataFrame) -> dict[str, Any]:
@@ -245,25 +262,35 @@ def _line(junction: pd.DataFrame, gaps: pd.DataFrame) -> dict[str, Any]:
     }
 
 
+def _polygons(scene: Scene) -> dict[str, Any]:
+    return outlines(scene.section, scene.extras)
+
+
 def _compartments(scene: Scene) -> dict[str, Any]:
+    features = []
+    for name, shape in _polygons(scene).items():
+        for polygon in getattr(shape, "geoms", [shape]):
+            if polygon.is_empty:
+                continue
+            rings = [_ring(polygon.exterior, scene.mpp)]
+            rings += [_ring(hole, scene.mpp) for hole in polygon.interiors]
+            features.append(
+                {
+                    "type": "Feature",
+                    "properties": {"objectType": "annotation", "classification": {"name": name}},
+                    "geometry": {"type": "Polygon", "coordinates": rings},
+                }
+            )
+    return {"type": "FeatureCollection", "features": features}
+
+
+def _ring(ring: Any, mpp: float) -> list[list[float]]:
+    """A closed ring (x, y) in pixels."""
     import cv2
 
-    section = scene.section
-    rings = {
-        "stratum_corneum": section.polygon(section.outer, section.top),
-        "epidermis": section.polygon(section.top, section.junction),
-        "dermis": section.polygon(section.junction, section.lower),
-    }
-    features = []
-    for name, ring in rings.items():
-        # Points that lie on a straight line within 0.1 um say nothing.
-        kept = cv2.approxPolyDP(ring.astype(np.float32)[:, None], 0.1, closed=True)[:, 0]
-        closed = np.vstack([kept, kept[:1]])[:, ::-1].astype(float) / scene.mpp
-        features.append(
-            {
-                "type": "Feature",
-                "properties": {"objectType": "annotation", "classification": {"name": name}},
-                "geometry": {"type": "Polygon", "coordinates": [closed.round(2).tolist()]},
-            }
-        )
-    return {"type": "FeatureCollection", "features": features}
+    # Points that lie on a straight line within 0.1 um say nothing.
+    points = np.asarray(ring.coords, np.float32)[:-1]
+    kept = cv2.approxPolyDP(points[:, None], 0.1, closed=True)[:, 0]
+    closed = np.vstack([kept, kept[:1]])[:, ::-1].astype(float) / mpp
+    coordinates: list[list[float]] = closed.round(2).tolist()
+    return coordinates
