@@ -86,7 +86,8 @@ def summarise_collagen7(
     lost = table["peak_od"].isna() & ~table["excluded"]
     table.loc[lost, "exclusion_reason"] = "no free normals: the junction folds back on itself"
     table["excluded"] |= lost
-    table["oblique"] = table["fwhm_um"].to_numpy(float) > settings.oblique_um
+    wide = table["fwhm_um"] > settings.oblique_um
+    table["oblique"] = wide.astype("boolean").mask(table["fwhm_um"].isna())
     return table, *_summarise(table, settings)
 
 
@@ -97,7 +98,8 @@ def missing_collagen7(bins: pd.DataFrame, why: str) -> tuple[
     profiles = pd.DataFrame(
         {name: pd.Series(np.nan, index=bins.index, dtype=float) for name in PROFILE_COLUMNS}
     )
-    profiles["positive"] = pd.array([pd.NA] * len(bins), dtype="boolean")
+    for name in ("positive", "oblique"):
+        profiles[name] = pd.array([pd.NA] * len(bins), dtype="boolean")
     summary: dict[str, object] = dict.fromkeys(_SUMMARY, float("nan"))
     return pd.concat([bins, profiles], axis=1), summary, dict.fromkeys(_SUMMARY, why)
 
