@@ -15,7 +15,7 @@ from scipy.spatial import cKDTree
 from helpers import on_two_cores
 from histoquant import open_slide
 from histoquant.morphometry import measure_morphometry
-from histoquant.pipeline import _find_anatomy
+from histoquant.pipeline import _find_anatomy, _look_over
 from histoquant.settings import Settings
 from sketched import Skin, write
 
@@ -66,9 +66,8 @@ def measure(skin, folder):
     drawn = write(path, skin)
     settings = Settings.model_validate({"stains": {"preset": "he"}} if skin.eosin else {})
     with open_slide(path) as slide:
-        section = _find_anatomy(
-            slide, "p16" if skin.nuclear_dab else "col7", settings, lambda step: None, 1
-        )
+        marker = "p16" if skin.nuclear_dab else "col7"
+        section = _find_anatomy(slide, _look_over(slide, marker, settings), marker, settings, 1)
     junction = section.junction
     if not junction.stretches:
         return {"reason": junction.reason}
