@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from histoquant.blocks import Block
 from histoquant.border import FULL, sharpen
-from histoquant.brown import broad_brown, hidden_share, stands_without
+from histoquant.brown import broad_brown, stands_without
 from histoquant.epithelium import find_epithelium
 from histoquant.evidence import Coarse, Evidence, SecondStain, average, weigh
 from histoquant.layers import (
@@ -64,7 +64,6 @@ _COARSE_UM = 4.0
 _MIN_DERMIS_UM2 = 10_000.0  # smaller pieces have no border worth sharpening
 _MIN_SEPARATION = 3.5  # standard deviations; noise in dermis alone comes to some 3, skin to 4-9
 _LEAST_SCORE = 2  # of FULL
-_MANY_BROWN = 0.1  # of the tissue: so many nuclei are brown that none may be left out
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,8 +162,8 @@ def find_compartments(
     second
         What the second stain may be used for. ``marker``: nothing, it may lie along the very
         border that is looked for, unless it stains a whole compartment (`histoquant.brown`).
-        ``nuclear_marker``: where it is strong in many places, these are nuclei, which are nuclei
-        whatever their colour. ``counterstain`` (eosin): to tell epithelium from dermis.
+        ``nuclear_marker``: its strong signal is in nuclei, which are nuclei whatever their colour,
+        with the same exception. ``counterstain`` (eosin): to tell epithelium from dermis.
         ``nuclei``: it is the nuclear stain itself, which places the border; the first then is
         where nuclei lie close together (fluorescence).
     workers
@@ -185,17 +184,15 @@ def find_compartments(
 
     evidence, fields = look("marker" if second == "nuclear_marker" else second)
     brown = broad_brown(fields, settings) if evidence.second == "marker" else []
-    if second == "nuclear_marker" and hidden_share(fields) >= _MANY_BROWN:
+    is_brown = any(mask.any() for mask in brown)
+    if second == "nuclear_marker" and not is_brown:
         evidence, fields = look(second)
-    if any(mask.any() for mask in brown):
-        if evidence.second == "nuclear_marker":
-            evidence, fields = look("marker")
-        epithelium, separation = find_epithelium(fields, settings, workers)
-        if _no_epithelium(epithelium, separation) or not stands_without(fields, brown, epithelium):
-            evidence, fields = look("compartment")
-            epithelium, separation = find_epithelium(fields, settings, workers, brown)
-    else:
-        epithelium, separation = find_epithelium(fields, settings, workers)
+    epithelium, separation = find_epithelium(fields, settings, workers)
+    if is_brown and (
+        _no_epithelium(epithelium, separation) or not stands_without(fields, brown, epithelium)
+    ):
+        evidence, fields = look("compartment")
+        epithelium, separation = find_epithelium(fields, settings, workers, brown)
     why = _no_epithelium(epithelium, separation)
     if why:
         return _only_dermis(tissue, mpp, why)

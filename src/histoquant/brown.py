@@ -41,13 +41,6 @@ def _broad(field: Coarse, settings: AnatomySettings) -> Mask:
     return clean(whole, field.mpp, settings)
 
 
-def hidden_share(fields: Sequence[Coarse]) -> float:
-    """Share of the tissue in which the marker is strong."""
-    tissue = sum(int(field.tissue.sum()) for field in fields)
-    hidden = sum(float(field.hidden[field.tissue].sum()) for field in fields)
-    return hidden / max(tissue, 1)
-
-
 def stands_without(
     fields: Sequence[Coarse], brown: Sequence[Mask], epithelium: Sequence[Mask]
 ) -> bool:
