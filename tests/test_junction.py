@@ -10,6 +10,7 @@ from histoquant.anatomy import ADNEXA, DERMIS, EPIDERMIS, Compartments
 from histoquant.junction import (
     Junction,
     Stretch,
+    _runs,
     trace_junction,
     trace_surface,
     with_own_junction,
@@ -291,6 +292,17 @@ def test_papillae_cut_across_are_not_traced():
     assert trace(holed, min_length_um=20).length_um == pytest.approx(
         trace(skin, min_length_um=20).length_um, rel=1e-6
     )
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_of_a_closed_line_the_last_vertex_is_the_first(first):
+    """They may be judged differently; the line is without a break all the same, or has one."""
+    turn = np.linspace(0, 2 * np.pi, 41)
+    ring = 50 * np.column_stack([np.sin(turn), np.cos(turn)])
+    chosen = np.ones(len(ring), bool)
+    chosen[0], chosen[-1] = first, not first
+    runs = list(_runs(ring, chosen))
+    assert [len(run) for run in runs] == ([] if first else [39])
 
 
 def test_epidermis_with_dermis_all_round_has_no_junction():

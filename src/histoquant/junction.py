@@ -348,12 +348,13 @@ def _runs(line_um: Points, chosen: Mask) -> Iterator[Points]:
     A closed line without a break runs around a papilla cut across, not along the surface.
     """
     closed = np.allclose(line_um[0], line_um[-1])
+    if closed:  # the last vertex is the first again
+        line_um, chosen = line_um[:-1], chosen[:-1]
     if not chosen.any() or (closed and chosen.all()):
         return
     if closed:
-        start = _longest_break(chosen[:-1])
-        line_um = np.roll(line_um[:-1], -start, axis=0)
-        chosen = np.roll(chosen[:-1], -start)
+        start = _longest_break(chosen)
+        line_um, chosen = np.roll(line_um, -start, axis=0), np.roll(chosen, -start)
     steps = np.hypot(*np.diff(line_um, axis=0).T)
     arc = np.concatenate([[0.0], np.cumsum(steps)])
     edges = np.flatnonzero(np.diff(np.concatenate([[False], chosen, [False]]).astype(int)))
