@@ -22,9 +22,11 @@ test: test-core test-napari
 test-core: system $(VENV)/.ready-dev
 	$(BIN)/python -m pytest -n auto $(PYTEST)
 
-# Exports, read back by the libraries of the programs they are for: anndata, spatialdata, ome-zarr.
+# Exports, read back by the libraries of the programs they are for (anndata, spatialdata, ome-zarr),
+# and the example workflow, run by Snakemake.
 test-exports: $(INTEROP_VENV)/.ready
-	$(INTEROP_VENV)/bin/python -m pytest tests/test_export.py tests/test_labels.py
+	$(INTEROP_VENV)/bin/python -m pytest tests/test_export.py tests/test_labels.py \
+		tests/test_slurm.py::test_snakemake
 
 # The plugin, in an environment of its own, with a real canvas on a screen that nobody sees.
 test-napari: system $(NAPARI_VENV)/.ready

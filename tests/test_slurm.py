@@ -13,14 +13,16 @@ from pathlib import Path
 import pytest
 
 import histoquant
+from benchmarked import load_benchmark
 from histoquant.running_settings import SlurmSettings
 from histoquant.schedule import SchedulerError, _job, slurm_cluster
-from slurm_node import slurm_node, why_not
 from test_faults import faults
 
 ARRAY = Path(__file__).parents[1] / "examples" / "cluster" / "array.sbatch"
 SNAKEFILE = ARRAY.with_name("Snakefile")
-needs_slurm = pytest.mark.skipif(bool(why_not()), reason=why_not() or "-")
+SNAKEMAKE = shutil.which("snakemake", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+node = load_benchmark("slurm_node")
+needs_slurm = pytest.mark.skipif(bool(node.why_not()), reason=node.why_not() or "-")
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +32,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> faults.Study:
 
 @pytest.fixture(scope="module")
 def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with slurm_node(tmp_path_factory.mktemp("slurm"), cores=2):
+    with node.slurm_node(tmp_path_factory.mktemp("slurm"), cores=2):
         yield
 
 
@@ -117,11 +119,11 @@ def test_without_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
         pass
 
 
-@pytest.mark.skipif(shutil.which("snakemake") is None, reason="no snakemake here")
+@pytest.mark.skipif(SNAKEMAKE is None, reason="no snakemake here")
 def test_snakemake(study: faults.Study, on_path: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     done = subprocess.run(
-        ["snakemake", "-s", str(SNAKEFILE), "--cores", "2", "--config",
+        [str(SNAKEMAKE), "-s", str(SNAKEFILE), "--cores", "2", "--config",
          f"manifest={study.manifest}", f"results={out}", "shards=2"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip

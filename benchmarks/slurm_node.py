@@ -1,4 +1,4 @@
-"""A real SLURM of one node on this machine, for a test: started as root, gone afterwards."""
+"""A real SLURM of one node on this machine: started as root, gone afterwards."""
 
 from __future__ import annotations
 
