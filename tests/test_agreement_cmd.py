@@ -19,7 +19,13 @@ from histoquant.errors import ReviewError
 from histoquant.readers import agreement
 from histoquant.results import read_record
 from histoquant.review import SlideReview, remeasure
-from histoquant.review.edits import AddNote, AddNucleus, ExcludeRegion, SetVerdict
+from histoquant.review.edits import (
+    AddNote,
+    AddNucleus,
+    ExcludeRegion,
+    RedrawJunction,
+    SetVerdict,
+)
 from reviewed import COL7, OTHER_P16, P16, fresh_results, opened
 
 
@@ -209,3 +215,36 @@ def test_a_journal_that_cannot_be_used_is_left_out_with_a_note(results: Path) ->
     found = agreement(results)
     assert any(f"anna: {COL7} is left out" in n and "another slide" in n for n in found.notes)
     assert not math.isnan(float(str(found.nuclei[0]["kappa"])))
+
+
+def redraw(results: Path, reviewer: str) -> None:
+    with opened(results, COL7, reviewer) as review:
+        points = review.junction.stretches[0].points_um[::5]
+        review.apply(RedrawJunction(tuple((float(y), float(x)) for y, x in points)))
+
+
+def test_a_junction_drawn_anew_has_the_figures_of_remeasure(results: Path) -> None:
+    redraw(results, "anna")
+    found = agreement(results)
+    values = pd.DataFrame(found.values)
+    own = values[values["reader"] == "anna"].set_index("outcome")["value"]
+    program = values[values["reader"] == "program"].set_index("outcome")["value"]
+    assert not [note for note in found.notes if COL7 in note]
+    remeasure(results, "anna")
+    record = read_record(results / "slides" / COL7)
+    assert record is not None
+    for outcome in ("continuity_percent", "integrated_od_um_mean"):
+        assert own[outcome] == record["summary"][outcome]
+    assert own["integrated_od_um_mean"] != program["integrated_od_um_mean"]
+
+
+def test_a_junction_drawn_anew_on_a_slide_that_is_gone_has_a_reason(results: Path) -> None:
+    redraw(results, "anna")
+    ledger = results / "ledger.csv"
+    ledger.write_text(ledger.read_text().replace(f"{COL7}.ome.tif", "gone.ome.tif"))
+    found = agreement(results)
+    (note,) = [note for note in found.notes if COL7 in note]
+    assert "drawn anew, and the slide cannot be read" in note
+    values = pd.DataFrame(found.values)
+    own = values[values["reader"] == "anna"].set_index("outcome")["value"]
+    assert math.isnan(float(own["continuity_percent"] or "nan"))

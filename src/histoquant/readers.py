@@ -26,6 +26,7 @@ from histoquant.review.blinding import safe_name
 from histoquant.review.journal import find_journals, read_journal
 from histoquant.review.marks import MATCH_UM, NOT_A_NUCLEUS
 from histoquant.review.measuring import EditedSlide, Measured
+from histoquant.review.pixels import read_pending
 from histoquant.review.session import verdict_of
 from histoquant.review.store import read_automatic
 from histoquant.rundir import RunDirectory
@@ -186,14 +187,15 @@ def _read(run: RunDirectory) -> list[Reading]:
             continue
         program.min_gap_um[name] = slide.settings.collagen7.min_gap_um
         for who, path in journals.items():
-            _read_one(slide, name, path, readers.setdefault(who, Reading(who)))
+            _read_one(slide, row, path, readers.setdefault(who, Reading(who)))
     readers = {who: read for who, read in readers.items() if read.measured or read.notes}
     if not readers:
         raise ReviewError(f"{run.path} holds no review: nobody can agree or disagree yet")
     return [program, *(readers[who] for who in sorted(readers))]
 
 
-def _read_one(slide: EditedSlide, name: str, path: Path, reading: Reading) -> None:
+def _read_one(slide: EditedSlide, row: Mapping[str, str], path: Path, reading: Reading) -> None:
+    name = row["slide_id"]
     try:
         fingerprint = str(slide.automatic.summary["slide_sha256"])
         journal = read_journal(path, reading.reader, fingerprint)
@@ -208,7 +210,13 @@ def _read_one(slide: EditedSlide, name: str, path: Path, reading: Reading) -> No
         reading.notes.append(f"{name} is left out: rejected")
         return
     if measured.pending:
-        reading.notes.append(f"{name} has no collagen VII figures: the junction was drawn anew")
+        try:
+            measured = read_pending(row, slide, measured)
+        except (HistoquantError, OSError) as error:
+            reading.notes.append(
+                f"{name} has no collagen VII figures: the junction was drawn anew, and the slide "
+                f"cannot be read: {error}"
+            )
     reading.measured[name] = measured
     reading.min_gap_um[name] = slide.settings.collagen7.min_gap_um
 

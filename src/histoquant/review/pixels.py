@@ -86,6 +86,18 @@ def read_line_anew(
     )
 
 
+def read_pending(row: Mapping[str, str], edited: EditedSlide, measured: Measured) -> Measured:
+    """`measured` with the collagen VII that waits for the slide's pixels.
+
+    Raises
+    ------
+    SlideError, ResultError
+        As `open_pixels`.
+    """
+    with open_pixels(row, edited) as slide:
+        return edited.with_profiles(measured, read_line_anew(slide, edited, measured.geometry))
+
+
 def measure_line_anew(
     slide: Slide, edited: EditedSlide, measured: Measured, result: SlideResult
 ) -> SlideResult:

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pint
 from napari.viewer import Viewer
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import (
@@ -92,6 +93,8 @@ class ReviewWidget(QWidget):
 
     def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__()
+        # Units take pint half a second to read: now, as part of loading, and not at a slide.
+        pint.Quantity("1 um")
         self.viewer = napari_viewer
         self.desk: Desk | None = None
         self._listed: object = None
@@ -139,7 +142,6 @@ class ReviewWidget(QWidget):
         camera.events.zoom.connect(self._camera_moved)
         camera.events.center.connect(self._camera_moved)
         self._bind(self.viewer)
-        self.viewer.canvas.overlays.scale_bar.visible = True
         if self._strip_dock is None:
             self._strip_dock = self.viewer.window.add_dock_widget(
                 self.strip, name="Straightened junction", area="bottom"

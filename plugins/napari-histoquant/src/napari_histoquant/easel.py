@@ -67,6 +67,8 @@ class Easel:
             self._add(f"{PICTURE}{number}", data)
             self.viewer.reset_view()
             yield
+        self.viewer.canvas.overlays.scale_bar.visible = True
+        yield
         self._review, self.points_um = review, review.points_um
         for key, data in lines.items():
             if key not in self.layers:
