@@ -8,10 +8,11 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 NAPARI_VENV ?= .venv-napari
 INTEROP_VENV ?= .venv-interop
+WHEELS_VENV ?= .venv-wheels
 PLUGIN = plugins/napari-histoquant
 SCREEN = xvfb-run --auto-servernum --server-args "-screen 0 1600x1000x24"
 
-.PHONY: demo test test-core test-napari test-exports lint phantoms system clean
+.PHONY: demo test test-core test-napari test-exports test-wheels lint phantoms system clean
 
 demo: $(VENV)/.ready
 	$(BIN)/histoquant batch sample_slides/manifest.csv --out demo_results
@@ -39,6 +40,18 @@ test-napari: system $(NAPARI_VENV)/.ready
 		echo "NOT RUN: napari's tests need a screen; on Debian and Ubuntu: apt-get install xvfb libgl1-mesa-dri"; \
 	fi
 
+# Both packages as users get them: built, installed into an empty environment, opened from the menu.
+test-wheels: system
+	rm -rf $(WHEELS_VENV)
+	$(PYTHON) -m venv $(WHEELS_VENV)
+	$(WHEELS_VENV)/bin/python -m pip wheel --quiet --disable-pip-version-check --no-deps \
+		-w $(WHEELS_VENV)/wheels . ./$(PLUGIN)
+	$(WHEELS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+		$(WHEELS_VENV)/wheels/*.whl 'napari[pyqt6]'
+	cd $(WHEELS_VENV) && if command -v xvfb-run >/dev/null; then \
+		$(SCREEN) bin/python $(abspath $(PLUGIN))/tests/from_menu.py; \
+	else echo "NOT RUN: napari needs a screen; on Debian and Ubuntu: apt-get install xvfb"; fi
+
 lint: $(VENV)/.ready-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -50,7 +63,7 @@ phantoms: $(VENV)/.ready
 	$(BIN)/histoquant phantom sample_slides --cohort 4 --seed 2019
 
 clean:
-	rm -rf $(VENV) $(NAPARI_VENV) $(INTEROP_VENV) demo_results
+	rm -rf $(VENV) $(NAPARI_VENV) $(INTEROP_VENV) $(WHEELS_VENV) demo_results
 
 $(VENV)/.ready: pyproject.toml
 	$(call environment,$(VENV))
