@@ -168,15 +168,15 @@ def decode_alone(path: Path, workers: int) -> tuple[int, float, float]:
     decode: Callable[..., object] = TiffSource._decode
     read: dict[object, tuple[object, ...]] = {}
 
-    def noted(self: TiffSource, picture: object, plane: object, place: object) -> object:
-        read[place] = (self, picture, plane, place)
-        return decode(self, picture, plane, place)
+    def noted(self: TiffSource, *call: object) -> object:  # reader, level, plane, tile
+        read[call[-1]] = (self, *call)
+        return decode(self, *call)
 
     TiffSource._decode = noted  # type: ignore[assignment,method-assign]
     try:
         with hq.open_slide(path) as slide:
             hq.quantify(slide, "col7", workers=workers)
-            pixels = sum(np.prod(call[1].tile) for call in read.values())  # type: ignore[attr-defined]
+            pixels = sum(np.prod(call[2].tile) for call in read.values())  # type: ignore[attr-defined]
             start = time.perf_counter()
             with ThreadPoolExecutor(workers) as pool:
                 for _ in pool.map(lambda call: decode(*call), read.values()):

@@ -201,9 +201,9 @@ def find_compartments(
         return _only_dermis(tissue, mpp, "no dense region has a free surface")
     bodies = [_with_body(labels, field.mpp) for labels, field in zip(named, fields, strict=True)]
     rough = _refine(bodies, boxes, tissue, factor)
-    epidermis, below, above = (rough == code for code in (EPIDERMIS, DERMIS, STRATUM_CORNEUM))
-    sharp, score = sharpen(evidence, epidermis, below, above, mpp, settings, boxes, workers)
+    sharp, score = sharpen(evidence, rough, mpp, settings, boxes, workers)
     sharp |= rough == ADNEXA
+    del rough  # masks of all of a large slide: it need not be kept for the rest
     coarse = [
         _coarsen(sharp[window_of(box)], factor) & f.tissue
         for box, f in zip(boxes, fields, strict=True)

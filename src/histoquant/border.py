@@ -21,6 +21,7 @@ from skimage.restoration import denoise_tv_chambolle
 from histoquant.blocks import Block, map_blocks, plan_blocks
 from histoquant.epithelium import discriminate, drop_specks, score, smooth_within
 from histoquant.evidence import Evidence, Reading, histograms, quantile
+from histoquant.layers import DERMIS, EPIDERMIS, STRATUM_CORNEUM, Labels
 from histoquant.settings import AnatomySettings
 from histoquant.tissue import closed, distance_um, opened
 from histoquant.windowed import FloatArray, Window, widened, window_of
@@ -62,15 +63,21 @@ class _Rule:
 class _Front:
     """One kind of surroundings. The border with it is decided by a rule of its own.
 
-    `mask` is where it lay at first: what is nearer to it than to the other kinds is its own.
+    `code` is its label: what is nearer to where that lay at first than to other kinds is its own.
     The rule is trained on epithelium as far as `reach_um` from it, and on itself from `margin`
     times a round's margin on. `caps` are the quantiles of that epithelium that are tried.
     """
 
-    mask: Mask
+    code: int
     caps: tuple[float, ...]
     reach_um: float
     margin: float
+
+
+_FRONTS = (
+    _Front(DERMIS, _CAPS, _TRAINING_REACH_UM, 1.0),
+    _Front(STRATUM_CORNEUM, _UPPER_CAPS, _UPPER_REACH_UM, _UPPER_MARGIN),
+)
 
 
 @dataclass(frozen=True)
@@ -78,9 +85,9 @@ class _Round:
     """What one round starts from."""
 
     evidence: Evidence
+    labels: Labels
     epithelium: Mask
     around: Mask
-    fronts: Sequence[_Front]
     mpp: float
     scales_um: tuple[float, ...]
     zone_um: float
@@ -102,17 +109,18 @@ class _Round:
         stain = np.minimum(stain, np.float32(cap_od))
         return [smooth_within(stain, reading.legible, s / self.mpp) for s in self.scales_um]
 
+    def away_from(self, front: _Front, window: Window) -> FloatArray:
+        """Distance from where a front lay at first, in um."""
+        return distance_um(self.labels[window] == front.code, self.mpp)
+
     def nearest_front(self, window: Window) -> npt.NDArray[np.intp]:
         """Which front each pixel is nearest to."""
-        away = [distance_um(front.mask[window], self.mpp) for front in self.fronts]
-        return np.asarray(np.argmin(np.stack(away), axis=0))
+        return np.asarray(np.argmin([self.away_from(f, window) for f in _FRONTS], axis=0))
 
 
 def sharpen(
     evidence: Evidence,
-    epithelium: Mask,
-    below: Mask,
-    above: Mask,
+    labels: Labels,
     mpp: float,
     settings: AnatomySettings,
     boxes: Sequence[Block],
@@ -122,9 +130,9 @@ def sharpen(
 
     Parameters
     ----------
-    epithelium, below, above
-        bool (h, w), fine: epithelium, dermis and stratum corneum; what is none of them (debris,
-        adnexa) stays so.
+    labels
+        uint8 (h, w), fine: codes of `histoquant.layers`, the border of the epidermis about where
+        it is. What is neither epidermis nor dermis nor stratum corneum stays so.
     boxes
         Disjoint, around all tissue.
     workers
@@ -137,13 +145,10 @@ def sharpen(
     score
         int8 (h, w), above 0 in epithelium; its zero line is the border with sub-pixel accuracy.
     """
-    edges, around = _certain(epithelium), below | above
-    fronts = (
-        _Front(below, _CAPS, _TRAINING_REACH_UM, 1.0),
-        _Front(above, _UPPER_CAPS, _UPPER_REACH_UM, _UPPER_MARGIN),
-    )
+    epithelium = labels == EPIDERMIS
+    edges, around = _certain(epithelium), (labels == DERMIS) | (labels == STRATUM_CORNEUM)
     for scales, zone_um, margin_um in _ROUNDS:
-        step = _Round(evidence, epithelium, around, fronts, mpp, scales, zone_um, margin_um)
+        step = _Round(evidence, labels, epithelium, around, mpp, scales, zone_um, margin_um)
         blocks = step.blocks()
         caps = _caps(step, blocks, workers)
         sums = map_blocks(partial(_train, step, caps), blocks, workers)
@@ -202,8 +207,8 @@ def _caps(step: _Round, blocks: Sequence[Block], workers: int) -> list[tuple[flo
         inside &= distance_um(step.around[window], step.mpp) < _TRAINING_REACH_UM
         stain = reading.stains[step.evidence.placing]
         rows = []
-        for number, front in enumerate(step.fronts):
-            away = distance_um(front.mask[window], step.mpp)
+        for number, front in enumerate(_FRONTS):
+            away = step.away_from(front, window)
             near = inside & (nearest == number) & (away < front.reach_um)
             rows.append(histograms([stain[core]], near[core])[0])
         return np.stack(rows)
@@ -214,7 +219,7 @@ def _caps(step: _Round, blocks: Sequence[Block], workers: int) -> list[tuple[flo
         tuple(min(most, quantile(counts[number], share)) for share in front.caps)
         if counts is not None
         else (most,)
-        for number, front in enumerate(step.fronts)
+        for number, front in enumerate(_FRONTS)
     ]
 
 
@@ -230,7 +235,7 @@ def _train(
     reading, nearest = step.evidence.read(window), step.nearest_front(window)
     to_around, to_epithelium = distance_um(around, step.mpp), distance_um(epithelium, step.mpp)
     result = []
-    for number, front in enumerate(step.fronts):
+    for number, front in enumerate(_FRONTS):
         chosen = []
         for own, away, least, most in (
             (epithelium, to_around, step.margin_um, front.reach_um),

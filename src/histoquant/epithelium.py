@@ -21,6 +21,7 @@ import numpy.typing as npt
 from histoquant.evidence import Coarse
 from histoquant.settings import AnatomySettings
 from histoquant.tissue import distance_um, drop_small, opened
+from histoquant.windowed import window_around
 
 FloatArray = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
@@ -106,14 +107,10 @@ def clean(mask: Mask, mpp: float, settings: AnatomySettings) -> Mask:
 def drop_specks(mask: Mask, mpp: float, settings: AnatomySettings) -> Mask:
     """`mask` without small pieces and small holes."""
     clean = np.zeros_like(mask)
-    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-    if not len(rows):
+    if not mask.any():
         return clean
     # Epithelium is a strip of a large section; what lies around it must not look like a hole.
-    around = tuple(
-        slice(max(int(at[0]) - _AROUND_PX, 0), int(at[-1]) + _AROUND_PX + 1)
-        for at in (rows, columns)
-    )
+    around = window_around(mask, _AROUND_PX)
     pieces = drop_small(mask[around], settings.min_epidermis_area_mm2 * 1e6 / mpp**2)
     clean[around] = ~drop_small(~pieces, _MIN_HOLE_UM2 / mpp**2)
     return clean

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from histoquant.epithelium import smooth_within
 from histoquant.evidence import Coarse
 from histoquant.tissue import distance_um, drop_small, open_glass, opened
+from histoquant.windowed import window_around
 
 FloatArray = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -35,6 +36,7 @@ _BASE_SHARE = 0.6  # of the junction lies above it; follicles make up less than 
 _SUNKEN_RATIO, _LEAST_SUNKEN_UM = 1.9, 160.0  # rete ridges reach less deep
 _SUNKEN_SHAPE = 0.55  # depth over width of what is cut off, at least
 _SUNKEN_HALF_UM = 100.0  # half the width of a follicle, at most
+_SUNKEN_VIEW_UM = 250.0  # around the epidermis: the open surface, from a mouth's width off
 _MIN_SURFACE_UM = 60.0  # epithelium with less free surface is a follicle or a gland
 
 
@@ -188,9 +190,10 @@ def _largest_neighbour(
     _, epithelia, stats, _ = cv2.connectedComponentsWithStats(epithelium.astype(np.uint8))
     areas = np.where(epithelium, stats[epithelia, cv2.CC_STAT_AREA], 0).astype(np.float32)
     reach = 2 * round(2 * _RIM_UM / mpp) + 1
-    around = cv2.dilate(areas, np.ones((reach, reach), np.uint8)).astype(np.int64)
+    around = cv2.dilate(areas, np.ones((reach, reach), np.uint8))
     largest = np.zeros(count, np.int64)
-    np.maximum.at(largest, pieces.ravel(), around.ravel())
+    beside = (pieces > 0) & (around > 0)
+    np.maximum.at(largest, pieces[beside], around[beside].astype(np.int64))
     return largest
 
 
@@ -201,12 +204,14 @@ def _largest_rival(
     reach = np.ones((2 * round(2 * _RIM_UM / mpp) + 1,) * 2, np.uint8)
     sizes = np.where(pieces > 0, area[pieces], 0).astype(np.float32)
     count, numbers = cv2.connectedComponents(epithelium.astype(np.uint8))
-    epithelia = np.asarray(numbers, np.int64)
+    epithelia = np.asarray(numbers, np.int32)
     largest = np.zeros(count, np.float32)
     np.maximum.at(largest, epithelia[epithelium], cv2.dilate(sizes, reach)[epithelium])
-    around = cv2.dilate(np.where(epithelium, largest[epithelia], np.float32(0)), reach)
+    largest[0] = 0
+    around = cv2.dilate(largest[epithelia], reach)
     rival = np.zeros(len(area), np.float32)
-    np.maximum.at(rival, pieces.ravel(), around.ravel())
+    beside = (pieces > 0) & (around > 0)
+    np.maximum.at(rival, pieces[beside], around[beside])
     return rival
 
 
@@ -229,6 +234,14 @@ def _sunken(surface: Mask, outside: Mask, dermis: Mask, mpp: float) -> Mask:
     there than wide: epithelium that is thick over a long way is no follicle. The walls of a
     follicle run downwards and have no say in that level.
     """
+    sunken = np.zeros_like(surface)
+    if surface.any():
+        view = window_around(surface, round(_SUNKEN_VIEW_UM / mpp))
+        sunken[view] = _sunken_in_view(surface[view], outside[view], dermis[view], mpp)
+    return sunken
+
+
+def _sunken_in_view(surface: Mask, outside: Mask, dermis: Mask, mpp: float) -> Mask:
     mouth = int(np.ceil(_MOUTH_UM / mpp)) + 1
     wide = np.pad(outside, mouth, mode="edge")  # glass at the picture's end may go on
     away = distance_um(distance_um(~wide, mpp) > _MOUTH_UM, mpp)[mouth:-mouth, mouth:-mouth]

@@ -89,6 +89,16 @@ def window_of(block: Block) -> Window:
     return slice(block.y, block.y + block.height), slice(block.x, block.x + block.width)
 
 
+def window_around(mask: Mask, margin: int) -> Window:
+    """The rows and columns in which `mask`, which is not empty, lies, with a margin."""
+    lines = [np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0)]
+    rows, columns = (
+        slice(max(int(at[0]) - margin, 0), min(int(at[-1]) + margin + 1, size))
+        for at, size in zip(lines, mask.shape, strict=True)
+    )
+    return rows, columns
+
+
 def widened(block: Block, margin: int, shape: tuple[int, ...]) -> tuple[Window, Window]:
     """The window with a halo around a block's core, and where in that window the core lies."""
     first = max(block.y - margin, 0), max(block.x - margin, 0)
