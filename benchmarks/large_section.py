@@ -1,6 +1,7 @@
-"""Collagen VII on a section as large as they come: from a JPEG slide to tables.
+"""A section as large as they come: from a JPEG slide to tables.
 
     python benchmarks/large_section.py [--width-mm 15 --height-mm 10] [--slide SLIDE.ome.tif]
+        [--marker p16]
 
 A synthetic section at 0.25 um/px is cut inside its punch edges and continued over the slide,
 mirrored at every seam, so that skin and junction run along the whole upper edge; dermis, mirrored
@@ -34,14 +35,14 @@ LEVELS = (1, 4, 16)
 GLASS = -1
 
 
-def draw_source(seed: int) -> tuple[Pixels, int]:
+def draw_source(marker: str, seed: int) -> tuple[Pixels, int]:
     """A piece of skin without edges but the surface, and the row from which on it is dermis."""
     from histoquant.phantom.recipe import preset_recipe
     from histoquant.phantom.render import Renderer
     from histoquant.phantom.scene import make_scene
 
     recipe = preset_recipe("typical", bend_radius_um=0.0, dust_per_mm2=0.0, uneven_fraction=0.0)
-    scene = make_scene("col7", seed, "typical", recipe, MPP, (2.6, 0.5), 0.0)
+    scene = make_scene(marker, seed, "typical", recipe, MPP, (2.6, 0.5), 0.0)
     renderer, columns = Renderer(scene), 14 * TILE
     left = (scene.shape[1] - columns) // 2 // 64 * 64
     rows = [renderer.render(y, left, 64, columns) for y in range(0, scene.shape[0] - 63, 64)]
@@ -91,11 +92,11 @@ def encoded_tiles(source: Pixels, rows: Map, columns: Map) -> Iterator[bytes]:
             yield known[key]
 
 
-def write_slide(path: Path, width_mm: float, height_mm: float, seed: int = 7) -> None:
+def write_slide(path: Path, marker: str, width_mm: float, height_mm: float, seed: int = 7) -> None:
     """Write the large slide, tile by tile."""
     import tifffile
 
-    source, dermis_from = draw_source(seed)
+    source, dermis_from = draw_source(marker, seed)
     step = TILE * LEVELS[-1] // 16
     shape = tuple(round(mm * 1000 / MPP / step) * step for mm in (height_mm, width_mm))
     rows, columns = plan(source, dermis_from, (shape[0], shape[1]))
@@ -125,7 +126,7 @@ def write_slide(path: Path, width_mm: float, height_mm: float, seed: int = 7) ->
             )
 
 
-def measure(path: Path, workers: int, out: Path) -> None:
+def measure(path: Path, marker: str, workers: int, out: Path) -> None:
     """Measure the slide and write its directory; print what each step took as one JSON line."""
     start = time.perf_counter()
     import resource
@@ -138,7 +139,7 @@ def measure(path: Path, workers: int, out: Path) -> None:
     def begin(step: str) -> None:
         steps.append((step, time.perf_counter()))
 
-    result = hq.quantify(path, "col7", workers=workers, progress=begin)
+    result = hq.quantify(path, marker, workers=workers, progress=begin)
     begin("writing tables and pictures")
     write_result(result, out)
     end = time.perf_counter()
@@ -152,13 +153,15 @@ def measure(path: Path, workers: int, out: Path) -> None:
         "summary": {
             k: result.summary[k]
             for k in ("dej_length_mm", "tissue_area_mm2", "continuity_percent", "n_gaps",
-                      "integrated_od_um_mean", "epidermis_thickness_um_mean")
+                      "n_nuclei",
+                      "integrated_od_um_mean", "epidermis_thickness_um_mean", "positive_percent")
+            if k in result.summary
         },
     }  # fmt: skip
     print(json.dumps(told, default=float))
 
 
-def decode_alone(path: Path, workers: int) -> tuple[int, float, float]:
+def decode_alone(path: Path, marker: str, workers: int) -> tuple[int, float, float]:
     """Tiles that `quantify` reads, their megapixels, and the seconds that decoding them takes."""
     from concurrent.futures import ThreadPoolExecutor
 
@@ -175,7 +178,7 @@ def decode_alone(path: Path, workers: int) -> tuple[int, float, float]:
     TiffSource._decode = noted  # type: ignore[assignment,method-assign]
     try:
         with hq.open_slide(path) as slide:
-            hq.quantify(slide, "col7", workers=workers)
+            hq.quantify(slide, marker, workers=workers)
             pixels = sum(np.prod(call[2].tile) for call in read.values())  # type: ignore[attr-defined]
             start = time.perf_counter()
             with ThreadPoolExecutor(workers) as pool:
@@ -191,6 +194,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--width-mm", type=float, default=15.0)
     parser.add_argument("--height-mm", type=float, default=10.0)
+    parser.add_argument("--marker", choices=["p16", "col7"], default="col7")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--slide", type=Path, help="where the slide is kept, to be used again")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
@@ -198,13 +202,13 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if options.measure:
-            measure(options.measure, options.workers, Path(folder) / "result")
+            measure(options.measure, options.marker, options.workers, Path(folder) / "result")
             return
         slide = options.slide or Path(folder) / "large.ome.tif"
         if not slide.exists():
-            write_slide(slide, options.width_mm, options.height_mm)
+            write_slide(slide, options.marker, options.width_mm, options.height_mm)
         command = [sys.executable, __file__, "--measure", str(slide)]
-        command += ["--workers", str(options.workers)]
+        command += ["--marker", options.marker, "--workers", str(options.workers)]
         told = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
         for name, seconds in told["steps"].items():
             print(f"{name:36} {seconds:7.1f} s")
@@ -212,7 +216,7 @@ def main() -> None:
               f" time, peak {told['peak_mb']:.0f} MB")  # fmt: skip
         print(", ".join(f"{k} {v:.4g}" for k, v in told["summary"].items()))
         if not options.no_decoding:
-            count, megapixels, seconds = decode_alone(slide, options.workers)
+            count, megapixels, seconds = decode_alone(slide, options.marker, options.workers)
             print(f"{f'decoding of its {count} tiles alone':36} {seconds:7.1f} s, "
                   f"{megapixels:.0f} MP, {options.workers} threads")  # fmt: skip
 
