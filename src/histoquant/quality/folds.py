@@ -33,7 +33,12 @@ _MAX_HALF_UM = 80.0
 
 
 def find_folds(
-    counterstain: FloatArray, dense: Mask, tissue: Mask, mpp: float, factor: float
+    counterstain: FloatArray,
+    dense: Mask,
+    tissue: Mask,
+    mpp: float,
+    factor: float,
+    keratin: Mask | None = None,
 ) -> Mask:
     """Find folds.
 
@@ -44,9 +49,11 @@ def find_folds(
     dense
         bool (h, w): the dense compartment, epidermis.
     tissue
-        bool (h, w): where a fold may lie; no keratin, which may be any dark.
+        bool (h, w): where a fold may lie; no keratin that is darker than folds.
     factor
         How many times as dense as the dense compartment a fold is at least.
+    keratin
+        bool (h, w): tissue that tells nothing of a fold beside it, as glass does not.
     """
     folds = np.zeros_like(tissue)
     if dense.sum() * mpp**2 < _MIN_SEED_UM2:
@@ -62,6 +69,11 @@ def find_folds(
     seeds = drop_small(seeds, _MIN_SEED_UM2 / mpp**2)
     if not seeds.any():
         return folds
+    # Epidermis stands out from dermis on one side, and from keratin or glass on the other.
+    flank = smooth if keratin is None else np.where(keratin, np.float32(0), smooth)
+    flank = np.maximum(np.where(tissue, flank, 0), 0)
+    bare = (flank == 0) & (cv2.dilate(dense.astype(np.uint8), _disc(_MAX_HALF_UM, mpp)) > 0)
+    flank = np.where(bare, np.float32(usual), flank)
     grown = (smooth > _GROW * factor * usual) & tissue
     count, pieces = cv2.connectedComponents(grown.astype(np.uint8))
     wanted = np.zeros(count, bool)
@@ -70,11 +82,13 @@ def find_folds(
     for number in np.flatnonzero(wanted):
         piece = pieces == number
         folds |= piece & (cv2.dilate((seeds & piece).astype(np.uint8), _disc(20, mpp)) > 0)
-        folds |= _follow(smooth, seeds & piece, tissue, mpp)
+        folds |= _follow(smooth, flank, seeds & piece, tissue, mpp)
     return folds
 
 
-def _follow(smooth: npt.NDArray[Any], seed: Mask, tissue: Mask, mpp: float) -> Mask:
+def _follow(
+    smooth: npt.NDArray[Any], flank: npt.NDArray[Any], seed: Mask, tissue: Mask, mpp: float
+) -> Mask:
     """The band that runs straight through a seed, as far as it stands out from both sides."""
     pixels = np.argwhere(seed).astype(np.float64)
     band = np.zeros_like(tissue)
@@ -89,7 +103,7 @@ def _follow(smooth: npt.NDArray[Any], seed: Mask, tissue: Mask, mpp: float) -> M
         if half > _MAX_HALF_UM:
             continue
         ends = tuple(
-            _run(smooth, tissue, centre, sign * along, across, half, mpp) for sign in (-1, 1)
+            _run(smooth, flank, tissue, centre, sign * along, across, half, mpp) for sign in (-1, 1)
         )
         length = sum(ends)
         if best is None or length / (half + 20) > best[0]:
@@ -107,6 +121,7 @@ def _follow(smooth: npt.NDArray[Any], seed: Mask, tissue: Mask, mpp: float) -> M
 
 def _run(
     smooth: npt.NDArray[Any],
+    flank: npt.NDArray[Any],
     tissue: Mask,
     centre: Floats,
     along: Floats,
@@ -121,9 +136,9 @@ def _run(
     at = np.rint(where).astype(int)
     inside = np.asarray(((at >= 0) & (at < np.array(smooth.shape))).all(axis=-1))
     rows, columns = (np.clip(at[..., k], 0, smooth.shape[k] - 1) for k in (0, 1))
-    level = np.where(inside & tissue[rows, columns], smooth[rows, columns], 0)
+    beside = np.where(inside, flank[rows, columns], 0)[:, 1:].max(axis=1)
     on = inside[:, 0] & tissue[rows[:, 0], columns[:, 0]]
-    stands_out = on & (level[:, 0] >= _MIN_RATIO * level[:, 1:].max(axis=1))
+    stands_out = on & (smooth[rows[:, 0], columns[:, 0]] >= _MIN_RATIO * beside)
     missed, reached = 0, 0.0
     for step, good in zip(steps, stands_out, strict=True):
         missed = 0 if good else missed + 1

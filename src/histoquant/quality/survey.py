@@ -111,11 +111,12 @@ def after_anatomy(
     living = np.isin(labels, (EPIDERMIS, DERMIS, ADNEXA)) & free
     if model.has_marker:  # eosin stains keratin darker than any fold, hematoxylin does not
         living |= (labels == STRATUM_CORNEUM) & free
-    dense = (labels == EPIDERMIS) & living
+    dense, keratin = (labels == EPIDERMIS) & living, labels == STRATUM_CORNEUM
+    stain, factor = _counterstain(view, model), settings.fold_factor
     found = {
         BLUR: _blur(view, labels != BACKGROUND, settings) & free,
         BLOOD: _blood(view) & np.isin(labels, (BACKGROUND, DERMIS, ADNEXA)) & free,
-        FOLD: find_folds(_counterstain(view, model), dense, living, view.mpp, settings.fold_factor),
+        FOLD: find_folds(stain, dense, living, view.mpp, factor, keratin),
     }
     for code, mask in found.items():
         codes[mask] = code
