@@ -202,7 +202,9 @@ def _read(
     if second in ("counterstain", "nuclei", "compartment"):
         return Reading([hematoxylin, other], here, here, hidden)
     if second == "nuclear_marker":
-        nuclear = hematoxylin + np.maximum(other - np.float32(_BACKGROUND_DAB_OD), 0)
+        # Brown with no blue under it is no nucleus: it is corneum, or melanin.
+        brown = np.minimum(other - np.float32(_BACKGROUND_DAB_OD), hematoxylin)
+        nuclear = hematoxylin + np.maximum(brown, 0)
         return Reading([nuclear], here, here, hidden)
     return Reading([hematoxylin], here, here & ~hidden, hidden)
 
