@@ -34,6 +34,7 @@ _MIN_DERMIS_SHARE = 0.5  # of the area of the epidermis that it carries
 _MOUTH_UM = 60.0  # half the width of the widest opening of a follicle
 _BASE_SHARE = 0.6  # of the junction lies above it; follicles make up less than the rest
 _SUNKEN_RATIO, _LEAST_SUNKEN_UM = 1.9, 160.0  # rete ridges reach less deep
+_SMALL_SUNKEN_UM2, _SMALL_SUNKEN_RATIO = 6000.0, 1.08
 _SUNKEN_SHAPE = 0.55  # depth over width of what is cut off, at least
 _SUNKEN_HALF_UM = 100.0  # half the width of a follicle, at most
 _SUNKEN_VIEW_UM = 250.0  # around the epidermis: the open surface, from a mouth's width off
@@ -260,7 +261,9 @@ def _sunken_in_view(surface: Mask, outside: Mask, dermis: Mask, mpp: float) -> M
     np.maximum.at(innermost, np.asarray(pieces, np.int64)[below], depth[below])
     reach = np.maximum(innermost - min(base, deepest), 0)
     area = np.bincount(pieces.ravel(), minlength=count) * mpp**2
-    sinks = (innermost > deepest) & (reach**2 >= _SUNKEN_SHAPE * area)
+    # A ridge with a vessel against its tip is hardly deeper than ridges get, and small.
+    enough = np.where(area < _SMALL_SUNKEN_UM2, _SMALL_SUNKEN_RATIO, 1.0) * deepest
+    sinks = (innermost > enough) & (reach**2 >= _SUNKEN_SHAPE * area)
     sinks &= _half_widths(below, pieces, count, mpp) <= _SUNKEN_HALF_UM
     sinks[0] = False
     return np.asarray(sinks[pieces])
