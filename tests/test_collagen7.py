@@ -10,6 +10,7 @@ from helpers import DEPTH, FWHM_SIGMAS, PaintedSlide, junction_of, lined, sine, 
 from histoquant.collagen7 import gap_lengths, measure_collagen7, missing_collagen7, straighten
 from histoquant.junction import Junction
 from histoquant.line_picture import draw_line
+from histoquant.line_threshold import with_noise_threshold
 from histoquant.morphometry import junction_bins
 from histoquant.settings import Settings
 from histoquant.stains import StainModel
@@ -69,6 +70,37 @@ def test_positive_begins_at_the_threshold(peak, positive):
     assert summary["continuity_percent"] == 100 * positive
     assert table["depth_peak_um"].isna().all() == (not positive)
     assert reasons.get("fwhm_um_median") == (None if positive else "no bin is positive")
+
+
+def with_noise(peak, sd, seed=3):
+    """A straightened line of even height under noise, a third of it missing; its bins."""
+    found, bins = lined(peak, 2.5)
+    od = found.od.copy()
+    od[len(od) // 3 : 2 * len(od) // 3] = 0.0
+    od += np.random.default_rng(seed).normal(0, sd, od.shape)
+    return replace(found, od=od.astype(np.float32)), bins
+
+
+def test_a_threshold_from_noise_finds_a_line_that_the_usual_one_misses():
+    by_noise = COL7.model_copy(update={"threshold_source": "noise"})
+    found, bins = with_noise(peak=0.08, sd=0.02)
+    own = with_noise_threshold(by_noise, found)
+    rows = COL7.bin_um / COL7.depth_step_um
+    noise = 0.02 / np.sqrt(rows)  # of the mean over a bin
+    assert own.threshold_od == pytest.approx(max(5 * noise, by_noise.min_threshold_od), rel=0.2)
+    assert "x the noise beside the slide's own line" in own.threshold_locked
+    assert measure(found, bins)[1]["continuity_percent"] < 5
+    assert measure(found, bins, own)[1]["continuity_percent"] == pytest.approx(200 / 3, abs=4)
+
+
+def test_a_threshold_from_noise_rises_with_it_and_has_a_floor():
+    by_noise = COL7.model_copy(update={"threshold_source": "noise"})
+    clean, loud = (with_noise_threshold(by_noise, with_noise(0.3, sd)[0]) for sd in (1e-4, 0.1))
+    assert clean.threshold_od == by_noise.min_threshold_od
+    assert "raised from 0.0" in clean.threshold_locked
+    assert loud.threshold_od > 0.06
+    assert with_noise_threshold(COL7, with_noise(0.3, 0.1)[0]) == COL7  # only where asked for
+    assert with_noise_threshold(loud, with_noise(0.3, 0.3)[0]) == loud  # a redrawn line keeps it
 
 
 def test_bins_cut_obliquely_are_flagged_by_their_width():

@@ -16,7 +16,8 @@ from histoquant.fluorescence import (
     measure_model,
     swapped,
 )
-from histoquant.fluorescent_section import line_noise, with_nuclear_thresholds
+from histoquant.fluorescent_section import with_nuclear_thresholds
+from histoquant.line_threshold import line_noise
 from histoquant.nuclei import segment_nuclei
 from histoquant.planes import NUCLEAR_LEVEL
 from histoquant.report.charts import sweep

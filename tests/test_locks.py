@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from fakes import FakePipeline
@@ -23,6 +24,7 @@ from painted import BLUE, BROWN, write_painted
 HEADER = "slide,marker,person,site,visit,batch,control"
 BY_BATCH = Settings().with_values(["stains.source=batch"])
 BY_CONTROL = Settings().with_values(["p16.threshold_source=negative_control"])
+LINE_BY_CONTROL = Settings().with_values(["collagen7.threshold_source=negative_control"])
 
 
 def write_study(folder: Path, *rows: str) -> Path:
@@ -265,6 +267,33 @@ def test_a_clean_control_does_not_make_noise_positive(
     p16 = fake_pipeline.settings[-1].p16
     assert p16.thresholds_od[0] == 1.5
     assert "1.5 OD, raised from 1.32" in p16.threshold_locked
+
+
+def test_the_line_has_a_threshold_of_its_own_control(
+    tmp_path: Path, fake_pipeline: FakePipeline
+) -> None:
+    study = write_study(tmp_path, "a col7 run_1", "n col7 run_1 negative", "m p16 run_1 negative",
+                        "b p16 run_1", "c col7 run_2")  # fmt: skip
+    assert "negative control of batch run_1" in actions(study, LINE_BY_CONTROL)["a"][1]
+    run(study, LINE_BY_CONTROL)
+    used = dict(zip(fake_pipeline.measured, fake_pipeline.settings, strict=True))
+    order = fake_pipeline.measured
+    assert order.index("n.ome.tif") < order.index("a.ome.tif")
+    line, own = used["a.ome.tif"].collagen7, Settings().collagen7
+    # the fake pipeline's bins have peaks of 0, 1/3, 2/3, ...
+    peaks = read_result(study.parent / "out" / "slides" / "n").junction
+    kept = peaks.loc[~peaks["excluded"], "peak_od"]
+    assert line.threshold_od == pytest.approx(np.percentile(kept, 99), abs=1e-4)
+    assert line.threshold_locked == (
+        f"negative control of batch run_1: percentile 99 of {len(kept)} bins on n: "
+        f"{line.threshold_od:g} OD (above twice the settings' own: is the control negative?)"
+    )
+    assert used["n.ome.tif"].collagen7.threshold_od == own.threshold_od
+    assert used["b.ome.tif"] == LINE_BY_CONTROL  # p16 has its own
+    assert used["c.ome.tif"].collagen7.threshold_od == own.threshold_od
+    assert "batch run_2 has none" in used["c.ome.tif"].collagen7.threshold_locked
+    assert lock_of(study)["col7_threshold"]["controls"] == {"n": len(kept)}
+    assert {action for action, _ in actions(study, LINE_BY_CONTROL).values()} == {"keep"}
 
 
 def test_a_plan_writes_nothing(tmp_path: Path, fake_pipeline: FakePipeline) -> None:

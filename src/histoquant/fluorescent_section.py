@@ -25,6 +25,7 @@ from histoquant.fluorescence import (
     swapped,
 )
 from histoquant.junction import trace_junction, with_own_junction
+from histoquant.line_threshold import line_noise
 from histoquant.nuclear_anatomy import divide_by_nuclei
 from histoquant.settings import Settings
 from histoquant.slides import Slide
@@ -77,9 +78,11 @@ def with_line_threshold(
     settings: Settings, model: FluorescenceModel, straightened: Straightened, bins: pd.DataFrame
 ) -> Settings:
     """`settings` with the threshold that bins of this slide are positive by, and its source."""
-    own = settings.fluorescence
+    own, locked = settings.fluorescence, settings.collagen7.threshold_locked
     if own.col7_threshold is not None:
         return _with_line(settings, own.col7_threshold, f"settings, {model.unit}")
+    if GREY in locked:  # a negative control's
+        return settings
     noise = line_noise(straightened, settings.collagen7.band_um, settings.collagen7.bin_um)
     table, *_ = measure_collagen7(straightened, bins, settings.collagen7)
     peaks = table.loc[~table["excluded"], "peak_od"].dropna().to_numpy(np.float64)
@@ -91,30 +94,6 @@ def with_line_threshold(
         else f"{own.noise_factor:g} x the slide's own noise, {noise:.1f}"
     )
     return _with_line(settings, max(by_noise, by_line, 1e-3), f"{how} {model.unit}")
-
-
-def line_noise(straightened: Straightened, band_um: float, bin_um: float) -> float:
-    """Noise of a bin's mean profile beside the line: robust standard deviation, grey levels.
-
-    Structure counts as noise, too: fibres and cytoplasm that shine by themselves. Only the step
-    from one side of the line to the other does not.
-    """
-    depth, arc = straightened.depth_um, straightened.arc_um
-    step = float(np.median(np.diff(depth)))
-    rows = max(1, round(bin_um / step))
-    count = len(arc) // rows
-    if not count:
-        return 0.0
-    blocks = straightened.od[: count * rows].astype(np.float64).reshape(count, rows, -1)
-    known = np.isfinite(blocks)
-    mean = np.where(known, blocks, 0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
-    mean[known.sum(axis=1) < rows / 2] = np.nan
-    off = []
-    for side in (depth < -2 * band_um, depth > 2 * band_um):
-        full = mean[np.isfinite(mean[:, side]).all(axis=1)][:, side]
-        off.append((full - np.median(full, axis=1, keepdims=True)).ravel())
-    spread = np.concatenate(off)
-    return float(1.4826 * np.median(np.abs(spread))) if spread.size else 0.0
 
 
 def with_nuclear_thresholds(

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from histoquant import __version__, atomic, runlock
@@ -26,15 +27,17 @@ from histoquant.errors import HistoquantError, ManifestError
 from histoquant.manifest import Entry
 from histoquant.results import automatic_place, read_record, rejection, to_json
 from histoquant.rundir import RunDirectory, now
-from histoquant.settings import Settings
+from histoquant.settings import Collagen7Settings, P16Settings, Settings
 
 Progress = Callable[[str], None]
 Lock = dict[str, Any]
+Floats = npt.NDArray[np.float64]
 
 _MOST_SLIDES = 16
 _TURN_S = 60.0
 OWN_THRESHOLDS = "settings (a negative control is measured with the settings' own thresholds)"
 DOUBTFUL = " (above the settings' 2+: is the control negative?)"
+DOUBTFUL_LINE = " (above twice the settings' own: is the control negative?)"
 
 
 def needs_vectors(settings: Settings) -> bool:
@@ -44,19 +47,22 @@ def needs_vectors(settings: Settings) -> bool:
 
 def needs_threshold(entry: Entry, settings: Settings) -> bool:
     """Whether a slide's settings ask for a threshold from controls and hold none yet."""
-    p16 = settings.p16
-    from_control = p16.threshold_source == "negative_control" and not p16.threshold_locked
-    return from_control and entry.marker == "p16"
+    return needs_control(entry, settings) and not _rule(entry, settings).threshold_locked
 
 
 def needs_control(entry: Entry, settings: Settings) -> bool:
     """Whether a slide's threshold comes from a control of its batch, known by now or not."""
-    return entry.marker == "p16" and settings.p16.threshold_source == "negative_control"
+    return _rule(entry, settings).threshold_source == "negative_control"
+
+
+def _rule(entry: Entry, settings: Settings) -> P16Settings | Collagen7Settings:
+    """The settings that say what of a slide is positive."""
+    return settings.p16 if entry.marker == "p16" else settings.collagen7
 
 
 def is_control(entry: Entry) -> bool:
     """Whether the slide is one that a threshold can come from."""
-    return entry.marker == "p16" and entry.control == "negative"
+    return entry.control == "negative"
 
 
 def controls_of(
@@ -95,7 +101,7 @@ def check_batches(entries: Iterable[Entry], settings: Settings) -> None:
     ]
     if nameless:
         what = 'stains.source = "batch"' if needs_vectors(settings) else ""
-        what = what or 'p16.threshold_source = "negative_control"'
+        what = what or 'threshold_source = "negative_control"'
         shown = ", ".join(nameless[:5]) + (", ..." if len(nameless) > 5 else "")
         raise ManifestError(
             f"{what} needs to know the staining batch of every slide; {len(nameless)} name(s) "
@@ -163,44 +169,61 @@ def with_threshold(
     if not needs_threshold(entry, settings):
         return settings
     if is_control(entry):
-        return _settings_with_threshold(settings, settings.p16.thresholds_od, OWN_THRESHOLDS)
-    own = [c for c in controls if c.batch == entry.batch]
-    lock = _threshold(entry.batch, own, settings, directory)
+        return _settings_with_threshold(entry, settings, _own(entry, settings), OWN_THRESHOLDS)
+    own = [c for c in controls if c.batch == entry.batch and c.marker == entry.marker]
+    lock = _threshold(entry, own, settings, directory)
     if record:
+        name = "threshold" if entry.marker == "p16" else "col7_threshold"
         with _changing(directory, entry.batch) as content:
-            content["threshold"] = lock
-    return _settings_with_threshold(settings, tuple(lock["thresholds_od"]), str(lock["source"]))
+            content[name] = lock
+    return _settings_with_threshold(
+        entry, settings, tuple(lock["thresholds_od"]), str(lock["source"])
+    )
+
+
+def _own(entry: Entry, settings: Settings) -> tuple[float, ...]:
+    """The thresholds of the settings: three of nuclei, or one of bins."""
+    return (
+        settings.p16.thresholds_od if entry.marker == "p16" else (settings.collagen7.threshold_od,)
+    )
 
 
 def _threshold(
-    batch: str, controls: Sequence[Entry], settings: Settings, directory: RunDirectory
+    entry: Entry, controls: Sequence[Entry], settings: Settings, directory: RunDirectory
 ) -> Lock:
-    p16 = settings.p16
+    batch, own = entry.batch, list(_own(entry, settings))
+    things, read = ("nuclei", _nuclear_dab) if entry.marker == "p16" else ("bins", _bin_peaks)
     places = {c.slide_id: directory.slide(c.slide_id) for c in controls}
-    values = {name: _nuclear_dab(place) for name, place in places.items()}
+    values = {name: read(place) for name, place in places.items()}
     measured = {name: dab for name, dab in values.items() if dab.size}
     if not measured:
         names = ", ".join(_named(name, places[name]) for name in sorted(places))
-        why = f"none has nuclei ({names})" if names else "has none"
+        why = f"none has {things} ({names})" if names else "has none"
         source = f"settings (no threshold from negative controls: batch {batch} {why})"
-        return {"thresholds_od": list(p16.thresholds_od), "source": source, "controls": {}}
+        return {"thresholds_od": own, "source": source, "controls": {}}
     units = {_unit(places[name]) for name in measured}
     if len(units) > 1:
         why = f"are in different units: {', '.join(sorted(units))}"
         source = f"settings (no threshold from negative controls: those of batch {batch} {why})"
-        return {"thresholds_od": list(p16.thresholds_od), "source": source, "controls": {}}
+        return {"thresholds_od": own, "source": source, "controls": {}}
     (unit,) = units
+    rule = _rule(entry, settings)
+    least = (
+        rule.min_control_threshold_od if isinstance(rule, P16Settings) else rule.min_threshold_od
+    )
     pooled = np.concatenate([measured[name] for name in sorted(measured)])
-    found = float(np.percentile(pooled, p16.control_percentile))
-    first = round(max(found, p16.min_control_threshold_od), 4)
+    found = float(np.percentile(pooled, rule.control_percentile))
+    first = round(max(found, least), 4)
     floor = f", raised from {found:.4f}" if first > round(found, 4) else ""
-    doubt = DOUBTFUL if unit == "OD" and first > p16.thresholds_od[1] else ""
+    most = own[1] if entry.marker == "p16" else 2 * own[0]
+    doubt = (DOUBTFUL if entry.marker == "p16" else DOUBTFUL_LINE) if first > most else ""
     source = (
-        f"negative control of batch {batch}: percentile {p16.control_percentile:g} of "
-        f"{pooled.size} nuclei on {', '.join(sorted(measured))}: {first:g} {unit}{floor}{doubt}"
+        f"negative control of batch {batch}: percentile {rule.control_percentile:g} of "
+        f"{pooled.size} {things} on {', '.join(sorted(measured))}: {first:g} {unit}{floor}"
+        f"{doubt if unit == 'OD' else ''}"
     )
     counts = {name: int(dab.size) for name, dab in sorted(measured.items())}
-    thresholds = [first, round(2 * first, 4), round(3 * first, 4)]
+    thresholds = [round(k * first, 4) for k in range(1, len(own) + 1)]
     return {"thresholds_od": thresholds, "source": source, "controls": counts}
 
 
@@ -215,18 +238,28 @@ def _named(slide_id: str, place: Path) -> str:
     return f"{slide_id}: {rejected}" if rejected else slide_id
 
 
-def _nuclear_dab(place: Path) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Mean DAB OD of the nuclei that the program counted; review only decides whether they serve.
+def _nuclear_dab(place: Path) -> Floats:
+    """Mean DAB OD of the nuclei that the program counted."""
+    return _column(place, "nuclei.parquet", "dab_od_mean")
+
+
+def _bin_peaks(place: Path) -> Floats:
+    """Peak DAB OD over background of the bins that the program measured."""
+    return _column(place, "junction.parquet", "peak_od")
+
+
+def _column(place: Path, table: str, name: str) -> Floats:
+    """What is not left out of a table's column; review only decides whether a control serves.
 
     None where the slide has no complete result, or a reviewer rejected it.
     """
     record = read_record(place)
     place = automatic_place(place)
-    if record is None or rejection(record) or not (place / "nuclei.parquet").exists():
+    if record is None or rejection(record) or not (place / table).exists():
         return np.empty(0)
-    table = pd.read_parquet(place / "nuclei.parquet", columns=["dab_od_mean", "excluded"])
-    dab = table.loc[~table["excluded"].astype(bool), "dab_od_mean"].to_numpy(np.float64)
-    return np.asarray(dab[np.isfinite(dab)], np.float64)
+    rows = pd.read_parquet(place / table, columns=[name, "excluded"])
+    values = rows.loc[~rows["excluded"].astype(bool), name].to_numpy(np.float64)
+    return np.asarray(values[np.isfinite(values)], np.float64)
 
 
 def _estimate(batch: str, members: Sequence[tuple[Entry, Settings]]) -> Lock:
@@ -271,10 +304,13 @@ def _settings_with_vectors(settings: Settings, lock: Mapping[str, Any]) -> Setti
 
 
 def _settings_with_threshold(
-    settings: Settings, thresholds: Sequence[float], source: str
+    entry: Entry, settings: Settings, thresholds: Sequence[float], source: str
 ) -> Settings:
-    found = {"thresholds_od": tuple(thresholds), "threshold_locked": source}
-    return settings.model_copy(update={"p16": settings.p16.model_copy(update=found)})
+    if entry.marker == "p16":
+        p16 = {"thresholds_od": tuple(thresholds), "threshold_locked": source}
+        return settings.model_copy(update={"p16": settings.p16.model_copy(update=p16)})
+    line = {"threshold_od": thresholds[0], "threshold_locked": source}
+    return settings.model_copy(update={"collagen7": settings.collagen7.model_copy(update=line)})
 
 
 def _made_with(settings: Settings) -> dict[str, Any]:

@@ -41,6 +41,7 @@ from histoquant.fluorescent_section import (
 from histoquant.junction import trace_junction, with_own_junction
 from histoquant.line_colour import in_own_colour
 from histoquant.line_picture import draw_line
+from histoquant.line_threshold import with_noise_threshold
 from histoquant.morphometry import junction_bins, measure_morphometry
 from histoquant.nuclei import HALO_UM
 from histoquant.overlay import begin_overlay
@@ -399,6 +400,8 @@ def _measure_collagen7(
         )
         if isinstance(model, StainModel):
             straightened, model, told = in_own_colour(straightened, model, bins, settings)
+        own = with_noise_threshold(settings.collagen7, straightened)
+        settings = settings.model_copy(update={"collagen7": own})
     table, summary, reasons = measure_collagen7(straightened, bins, settings.collagen7)
     return _Measured(
         table,

@@ -354,6 +354,29 @@ class Collagen7Settings(Group):
         description="A bin is positive when its background-subtracted peak DAB OD reaches this. "
         "Fluorescence has fluorescence.col7_threshold instead.",
     )
+    threshold_source: Literal["settings", "negative_control", "noise"] = Field(
+        "settings",
+        description="Where the threshold comes from: settings (threshold_od); negative_control: "
+        "control_percentile of the bins' peaks on the negative control slides of the same staining "
+        "batch (manifest: batch, control); or noise: noise_factor times that of the slide's own "
+        "profiles beside the line, which compares gaps within a slide, not slides.",
+    )
+    control_percentile: float = Field(
+        99.0,
+        ge=50,
+        le=100,
+        description="Percentile of the bins' peaks on negative controls that becomes the "
+        "threshold: 99 lets 1 % of bins without collagen VII pass.",
+    )
+    noise_factor: float = Field(
+        5.0, gt=0, description="Standard deviations of noise that a line must stand out by."
+    )
+    min_threshold_od: float = Field(
+        0.03,
+        gt=0,
+        description="Least threshold taken from a negative control or from noise (OD): a clean "
+        "picture must not make every trace of brown a line.",
+    )
     threshold_locked: str = Field(
         "",
         description="Written when a slide is measured, not by you: where its threshold came from, "

@@ -104,10 +104,9 @@ def warnings_of(
     warnings = [white.warning] if white is not None and white.warning else []
     if "refused" in section.model.source:
         warnings.append(f"stain vectors: {section.model.source}")
-    locked = settings.p16.threshold_locked
+    locked = (settings.p16 if marker == "p16" else settings.collagen7).threshold_locked
     doubts = ("no threshold from negative controls", "is the control negative?")
-    doubtful = any(doubt in locked for doubt in doubts)
-    if marker == "p16" and doubtful:
+    if any(doubt in locked for doubt in doubts):
         warnings.append(f"threshold: {locked}")
     if damaged:
         warnings.append(f"{damaged} unreadable tile(s) are left out of tissue")
