@@ -31,7 +31,7 @@ _VOID_UM = 8.0  # radius of a disc without nuclei that fits into dermis, not int
 _WIDE_VOID_UM = 12.0  # into dermis, not into the upper layers of a mucosa
 _MIN_FULL = 0.5  # of a piece without such voids: epithelium; dermis lies at 0.1-0.35
 _MAX_PIECE = 0.5  # of all dermis: the larger part is dermis, whatever it looks like
-_RIM_UM = 5.0
+_NECK_UM = 10.0  # half the width by which a piece may hang on the dermis
 _SURFACE_UM = 60.0  # from glass inwards: where corneum may be
 _JUNCTION_UM = 12.0  # from dermis: stays as it was found
 _SUPRA_UM, _OUTER_UM = 10.0, 3.0  # gaps between granular nuclei; what lies above the outermost
@@ -101,13 +101,13 @@ def amend(found: Compartments, nuclear: FloatArray, nuclei: Mask, tissue: Mask) 
 def _sparse_epithelium(labels: npt.NDArray[np.uint8], nuclei: Mask, mpp: float) -> Mask:
     """Pieces called dermis, apart from the bulk of it, that hold no void as dermis does."""
     full = closed(nuclei, _WIDE_VOID_UM, mpp)
-    pieces = opened(labels == DERMIS, _RIM_UM, mpp).astype(np.uint8)
+    pieces = opened(labels == DERMIS, _NECK_UM, mpp).astype(np.uint8)
     count, numbers = cv2.connectedComponents(pieces, connectivity=4)
     area = np.bincount(numbers.ravel(), minlength=count)
     share = np.bincount(numbers.ravel(), full.ravel(), count) / np.maximum(area, 1)
     taken = (share >= _MIN_FULL) & (area < _MAX_PIECE * area[1:].sum())
     taken[0] = False
-    near = distance_um(taken[numbers], mpp) <= _RIM_UM + mpp
+    near = distance_um(taken[numbers], mpp) <= _NECK_UM + mpp
     return np.asarray(near & (labels == DERMIS), np.bool_)
 
 
