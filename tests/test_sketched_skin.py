@@ -51,10 +51,9 @@ LOOKS = {
     "1 um per pixel": Skin(seed=33, mpp=1.0, angle_deg=41),
 }
 LOOSER = {
+    "thick with deep ridges": {"length": 0.03},
     "no basal row": {"median_um": 3, "thickness": 0.05},
-    "epidermis missing": {"length": 0.05},  # each border of a hole adds a corner
-    "strong DAB over pale nuclei": {"false": 0.03, "length": 0.04},
-    "DAB in most nuclei": {"false": 0.03, "length": 0.04},
+    "epidermis missing": {"length": 0.04},  # each border of a hole adds a corner
 }
 """Looks on which a figure is off by more than elsewhere: what is held there."""
 NO_CORNER = {"told by nuclei alone", "no corneum", "brown corneum"}
@@ -105,7 +104,7 @@ def found(tmp_path_factory):
 def test_the_junction_survives_the_look(found, look):
     got = found[look]
     assert "reason" not in got, got
-    most = {"median_um": 2, "p95_um": 8, "false": 0.02, "length": 0.03, "thickness": 0.04}
+    most = {"median_um": 2, "p95_um": 8, "false": 0.02, "length": 0.02, "thickness": 0.04}
     most |= LOOSER.get(look, {})
     if look in NO_CORNER:
         del most["thickness"]
