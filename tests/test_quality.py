@@ -9,13 +9,14 @@ import tifffile
 import histoquant as hq
 from helpers import SAMPLES, on_two_cores
 from histoquant.anatomy import Compartments
-from histoquant.artefacts import BLUR, FOLD, NAMES, PEN, REASONS
+from histoquant.artefacts import BLUR, COVERSLIP, FOLD, NAMES, PEN, REASONS
 from histoquant.geojson import feature_collection
 from histoquant.junction import Junction
 from histoquant.morphometry import measure_morphometry
 from histoquant.phantom.artefacts import paint_artefact
 from histoquant.pooling import Section, marker_rows
 from histoquant.quality import Artefacts, judge, leave_out, mark
+from histoquant.quality.outlines import find_outlines
 from histoquant.settings import Settings
 
 from helpers import straight_junction  # isort: skip
@@ -209,3 +210,16 @@ def test_ink_on_glass_alone_is_no_artefact_of_the_tissue():
     kept = mark(compartments, Artefacts(codes, 2.0)).artefacts
     assert (kept[5:12, 50:70] == PEN).all()
     assert not kept[45:55].any()
+
+
+@pytest.mark.parametrize(("on_glass", "found"), [(True, True), (False, False)])
+def test_the_edge_of_a_coverslip_does_not_end_with_the_tissue(on_glass, found):
+    """A line of collagen VII along flat skin is as thin, as straight, and nearly as grey."""
+    od = np.zeros((300, 420, 3), np.float32)  # 4 um/px
+    od[60:240, 60:360] = (0.12, 0.17, 0.10)
+    od += np.random.default_rng(2).normal(0, 0.004, od.shape).astype(np.float32)
+    rows = slice(5, 295) if on_glass else slice(62, 238)
+    od[rows, 200:202] += 0.45
+    codes = find_outlines(od, 4.0)
+    assert bool((codes[rows, 200:202] == COVERSLIP).mean() > 0.9) == found
+    assert found or not codes.any()

@@ -33,6 +33,7 @@ _MIN_RADIUS_UM, _MAX_RADIUS_UM = 40.0, 1500.0
 _MIN_COVER = 0.85  # of a bubble's circle that is seen
 _MIN_EDGE_UM = 500.0
 _EDGE_COVER = 0.75
+_GLASS_OD, _MIN_ON_GLASS = 0.06, 0.1
 _RIM_UM = 10.0
 _TRIALS = 400
 _MAX_SHAPES = 12
@@ -69,12 +70,13 @@ def find_outlines(od: Windowed, mpp: float) -> npt.NDArray[np.uint8]:
     uint8 (h, w): `BUBBLE`, `COVERSLIP` or 0. Deterministic.
     """
     codes = np.zeros(od.shape[:2], np.uint8)
-    points = np.argwhere(_grey_lines(od, mpp)).astype(np.float64)
+    lines, glass = _grey_lines(od, mpp)
+    points = np.argwhere(lines).astype(np.float64)
     rng = np.random.default_rng(0)
     if len(points) > _MAX_POINTS:  # texture, not lines; a line still stands out
         points = points[rng.permutation(len(points))[:_MAX_POINTS]]
     for _ in range(_MAX_SHAPES):
-        found = _best_shape(points, mpp, rng)
+        found = _best_shape(points, glass, mpp, rng)
         if found is None:
             break
         shape, code = found
@@ -83,12 +85,13 @@ def find_outlines(od: Windowed, mpp: float) -> npt.NDArray[np.uint8]:
     return codes
 
 
-def _grey_lines(od: Windowed, mpp: float) -> Mask:
-    """Thin dark structures without colour."""
-    found = np.empty(od.shape[:2], np.bool_)
+def _grey_lines(od: Windowed, mpp: float) -> tuple[Mask, Mask]:
+    """Thin dark structures without colour, and glass."""
+    found, glass = np.empty(od.shape[:2], np.bool_), np.empty(od.shape[:2], np.bool_)
     for rows, strip, inner in strips(od, math.ceil((2 * _LINE_UM + _AROUND_UM) / mpp) + 3):
         found[rows] = _grey_lines_of(strip, mpp)[inner]
-    return found
+        glass[rows] = strip[inner].max(axis=-1) < _GLASS_OD
+    return found, glass
 
 
 def _grey_lines_of(od: FloatArray, mpp: float) -> Mask:
@@ -110,14 +113,16 @@ def _grey_lines_of(od: FloatArray, mpp: float) -> Mask:
     return np.asarray(lines & (crowd <= _MAX_CROWD))
 
 
-def _best_shape(points: Floats, mpp: float, rng: np.random.Generator) -> tuple[_Shape, int] | None:
+def _best_shape(
+    points: Floats, glass: Mask, mpp: float, rng: np.random.Generator
+) -> tuple[_Shape, int] | None:
     """The circle or line with most of its length on `points`; None where none is convincing."""
     least = _MIN_EXTENT_UM / mpp
     if len(points) < least:
         return None
     best: tuple[float, _Shape, int] | None = None
     for shape in _candidates(points, mpp, rng):
-        score, code = _judge(shape, points, mpp)
+        score, code = _judge(shape, points, glass, mpp)
         if code and (best is None or score > best[0]):
             best = (score, shape, code)
     if best is None:
@@ -157,7 +162,7 @@ def _through(a: Floats, b: Floats, c: Floats, mpp: float) -> list[_Shape]:
     return shapes
 
 
-def _judge(shape: _Shape, points: Floats, mpp: float) -> tuple[float, int]:
+def _judge(shape: _Shape, points: Floats, glass: Mask, mpp: float) -> tuple[float, int]:
     """Length (um) of the shape that is seen, and what it is; 0 where it does not convince."""
     straight = shape.along is not None
     along = shape.along if shape.along is not None else shape.centre
@@ -182,7 +187,21 @@ def _judge(shape: _Shape, points: Floats, mpp: float) -> tuple[float, int]:
     if len(filled) < window:
         return 0.0, 0
     share = np.convolve(filled, np.ones(window) / window, mode="valid").max()
-    return (len(cells) * 16.0, COVERSLIP) if share >= _EDGE_COVER else (0.0, 0)
+    if share < _EDGE_COVER or _share_on_glass(on, shape.along, glass, mpp) < _MIN_ON_GLASS:
+        return 0.0, 0
+    return len(cells) * 16.0, COVERSLIP
+
+
+def _share_on_glass(on: Floats, along: Floats, glass: Mask, mpp: float) -> float:
+    """How much of a line has glass on both of its sides.
+
+    The edge of a coverslip does not end with the tissue. The line of collagen VII along a flat
+    junction does, and the rim of a straight cut edge has tissue on one side.
+    """
+    aside = _BESIDE_UM / mpp * np.array([along[1], -along[0]])
+    limit = np.array(glass.shape) - 1
+    sides = [np.clip(np.rint(on + k * aside), 0, limit).astype(np.int64) for k in (-1, 1)]
+    return float(np.mean(np.logical_and(*(glass[at[:, 0], at[:, 1]] for at in sides))))
 
 
 @njit(cache=True, nogil=True)
