@@ -44,6 +44,7 @@ LOOKS = {
     "DAB in some nuclei": Skin(seed=28, nuclear_dab=0.2, melanin=0.3),
     "DAB in most nuclei": Skin(seed=29, nuclear_dab=0.9),
     "glands": Skin(seed=30, glands=5, ridges="ragged", ridge_um=50),
+    "crowded with lymphocytes": Skin(seed=36, infiltrate_per_mm2=3000, line=0.9),
     "epidermis missing": Skin(seed=31, holes=((-60.0, 110.0),)),
     "hematoxylin and eosin": Skin(
         seed=32, eosin=True, epidermis=(0.14, 0.12), dermis=(0.03, 0.25), corneum=(0.03, 0.3)
@@ -52,7 +53,8 @@ LOOKS = {
 }
 LOOSER = {
     "thick with deep ridges": {"length": 0.03},
-    "no basal row": {"median_um": 3, "thickness": 0.05},
+    "no basal row": {"thickness": 0.05},
+    "crowded with lymphocytes": {"length": 0.03},
     "epidermis missing": {"length": 0.04},  # each border of a hole adds a corner
 }
 """Looks on which a figure is off by more than elsewhere: what is held there."""

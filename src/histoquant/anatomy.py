@@ -208,6 +208,8 @@ def find_compartments(
         _coarsen(sharp[window_of(box)], factor) & f.tissue
         for box, f in zip(boxes, fields, strict=True)
     ]
+    if not any(mask.any() for mask in coarse):
+        return _only_dermis(tissue, mpp, "the dense regions dissolve when looked at closely")
     labels = _draw(_name(fields, coarse, evidence, workers), coarse, sharp, boxes, tissue, factor)
     # Where the two disagree the score must follow the labels, or contours stray.
     inside = labels == EPIDERMIS

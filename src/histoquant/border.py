@@ -20,7 +20,7 @@ from skimage.restoration import denoise_tv_chambolle
 
 from histoquant.blocks import Block, map_blocks, plan_blocks
 from histoquant.epithelium import discriminate, drop_specks, score, smooth_within
-from histoquant.evidence import Evidence, Reading, histograms, quantile
+from histoquant.evidence import Evidence, Reading, ground_of, histograms, quantile
 from histoquant.layers import DERMIS, EPIDERMIS, STRATUM_CORNEUM, Labels
 from histoquant.settings import AnatomySettings
 from histoquant.tissue import closed, distance_um, opened
@@ -47,7 +47,7 @@ _UPPER_MARGIN = 0.5  # corneum may be thin
 _CAPS = (0.65, 0.8, 0.95)  # quantiles of the epithelium near a border
 _UPPER_CAPS = (0.65, 0.8)  # there nuclei lie apart
 _EVIDENCE_GAIN = 1.5  # full evidence a bit short of the class means, nothing beyond it
-_GROUND_UM, _GROUND_BLUR_UM = 4.0, 2.0
+_GROUND_BLUR_UM = 2.0
 _SPUR_UM = 8.0
 _BLEND_UM = 1.0  # evidence within it is pooled; what is left of nuclei the tension takes out
 _TAUT, _TAUT_STEPS = 0.4, 20  # tension at 2 um/px; steps, each of which reaches a pixel farther
@@ -117,7 +117,7 @@ class _Round:
         stain = np.minimum(stain, np.float32(cap_od))
         layers = [smooth_within(stain, reading.legible, s / self.mpp) for s in self.scales_um]
         if self.with_ground:
-            ground = _ground(stain, reading.legible, self.mpp)
+            ground = ground_of(stain, reading.legible, self.mpp)
             layers.append(smooth_within(ground, reading.legible, _GROUND_BLUR_UM / self.mpp))
         return layers
 
@@ -264,18 +264,6 @@ def _train(
             tried.append((_sums(inner), _sums(outer)))
         result.append(tried or [(_nothing(step), _nothing(step))] * len(caps[number]))
     return result
-
-
-def _ground(stain: FloatArray, legible: Mask, mpp: float) -> FloatArray:
-    """The stain between nuclei: cytoplasm in epithelium, the palest about a cell in dermis.
-
-    Cells that crowd below the junction are as dense as epithelium, with dermis between them.
-    """
-    high = np.float32(9)
-    size = 2 * max(1, round(_GROUND_UM / mpp)) + 1
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
-    least = cv2.erode(np.where(legible, stain, high), disc)
-    return np.asarray(cv2.dilate(np.where(least < high, least, -high), disc))
 
 
 def _sums(rows: Floats) -> Sums:

@@ -24,6 +24,7 @@ _HIDING_OD, _MOST_HIDING_OD = 0.12, 0.30  # above background a marker hides the 
 _CAP_QUANTILE = 0.95  # of the stain in the tissue
 _LEAST_OD, _MOST_OD, _LEVELS = -0.1, 4.0, 4100
 _MARKER_STEP_OD, _MARKER_STEPS = 0.01, 64
+_GROUND_UM = 4.0  # radius: of a nucleus, less than of what lies between two in a crowd
 _BLOCK_PX = 1024
 
 
@@ -108,6 +109,8 @@ class Coarse:
         float32 (h, w): mean OD over the tissue of each pixel, uncapped.
     capped
         Of each stain, float32 (h, w): mean over what is legible of each pixel, capped.
+    ground
+        float32 (h, w): the same of the stain between nuclei (`ground_of`).
     """
 
     box: Block
@@ -117,6 +120,7 @@ class Coarse:
     hidden: FloatArray
     hematoxylin: FloatArray
     capped: list[FloatArray]
+    ground: FloatArray
 
 
 def weigh(
@@ -171,7 +175,7 @@ def _hiding_step(counts: Counts) -> int:
 def average(evidence: Evidence, box: Block, factor: int, mpp: float, workers: int) -> Coarse:
     """Average the evidence in a box over `factor` x `factor` pixels of `mpp` um."""
     rows, columns = -(-box.height // factor), -(-box.width // factor)
-    layers = 4 + len(evidence.caps)
+    layers = 5 + len(evidence.caps)
     totals = [np.zeros((rows, columns), np.float32) for _ in range(layers)]
 
     def fill(block: Block) -> None:
@@ -179,7 +183,9 @@ def average(evidence: Evidence, box: Block, factor: int, mpp: float, workers: in
         tissue, legible = reading.tissue.astype(np.float32), reading.legible.astype(np.float32)
         hidden = reading.hidden.astype(np.float32)
         parts = [tissue, legible, hidden, reading.stains[0] * tissue]
-        parts += [stain * legible for stain in evidence.capped(reading)]
+        capped = evidence.capped(reading)
+        ground = ground_of(capped[evidence.placing], reading.legible, mpp)
+        parts += [stain * legible for stain in (*capped, np.maximum(ground, _LEAST_OD))]
         top, left = (block.y - box.y) // factor, (block.x - box.x) // factor
         for total, part in zip(totals, parts, strict=True):
             small = _block_mean(part, factor)
@@ -190,7 +196,8 @@ def average(evidence: Evidence, box: Block, factor: int, mpp: float, workers: in
     hematoxylin /= np.maximum(tissue, 1e-6)
     for stain in capped:
         stain /= np.maximum(legible, 1e-6)
-    return Coarse(box, mpp * factor, tissue >= 0.5, legible, hidden, hematoxylin, capped)
+    *capped, ground = capped
+    return Coarse(box, mpp * factor, tissue >= 0.5, legible, hidden, hematoxylin, capped, ground)
 
 
 def _read(
@@ -207,6 +214,18 @@ def _read(
         nuclear = hematoxylin + np.maximum(brown, 0)
         return Reading([nuclear], here, here, hidden)
     return Reading([hematoxylin], here, here & ~hidden, hidden)
+
+
+def ground_of(stain: FloatArray, legible: Mask, mpp: float) -> FloatArray:
+    """The stain between nuclei: cytoplasm in epithelium, the palest about a cell in dermis.
+
+    Cells that crowd below the junction are as dense as epithelium, with dermis between them.
+    """
+    high = np.float32(9)
+    size = 2 * max(1, round(_GROUND_UM / mpp)) + 1
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
+    least = cv2.erode(np.where(legible, stain, high), disc)
+    return np.asarray(cv2.dilate(np.where(least < high, least, -high), disc))
 
 
 def histograms(stains: Sequence[FloatArray], where: Mask) -> Counts:
