@@ -338,7 +338,8 @@ def _tauten(
     evidence for their length. (Total variation, Rudin, Osher and Fatemi 1992, by the method of
     Chambolle 2004.)
     """
-    window, core = widened(block, _TAUT_STEPS + int(np.ceil(_SPUR_UM / mpp)), edges.shape)
+    halo = _TAUT_STEPS + 1 + 2 * int(np.ceil(_SPUR_UM / mpp))
+    window, core = widened(block, halo, edges.shape)
     inside = tissue[window]
     values = _spread(edges[window].astype(np.float32) / np.float32(FULL), inside)
     weight = _TAUT * 2.0 / mpp

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from histoquant.blocks import Block, map_blocks, plan_blocks
-from histoquant.windowed import FloatArray, Window, Windowed, window_of
+from histoquant.windowed import FloatArray, Window, Windowed, widened, window_of
 
 Mask = npt.NDArray[np.bool_]
 Counts = npt.NDArray[np.int64]
@@ -178,17 +178,20 @@ def average(evidence: Evidence, box: Block, factor: int, mpp: float, workers: in
     layers = 5 + len(evidence.caps)
     totals = [np.zeros((rows, columns), np.float32) for _ in range(layers)]
 
+    halo = 2 * _ground_px(mpp)
+
     def fill(block: Block) -> None:
-        reading = evidence.read(window_of(block))
+        window, core = widened(block, halo, evidence.tissue.shape)
+        reading = evidence.read(window)
         tissue, legible = reading.tissue.astype(np.float32), reading.legible.astype(np.float32)
         hidden = reading.hidden.astype(np.float32)
-        parts = [tissue, legible, hidden, reading.stains[0] * tissue]
         capped = evidence.capped(reading)
         ground = ground_of(capped[evidence.placing], reading.legible, mpp)
+        parts = [tissue, legible, hidden, reading.stains[0] * tissue]
         parts += [stain * legible for stain in (*capped, np.maximum(ground, _LEAST_OD))]
         top, left = (block.y - box.y) // factor, (block.x - box.x) // factor
         for total, part in zip(totals, parts, strict=True):
-            small = _block_mean(part, factor)
+            small = _block_mean(np.ascontiguousarray(part[core]), factor)
             total[top : top + small.shape[0], left : left + small.shape[1]] = small
 
     map_blocks(fill, _blocks_of(box), workers)
@@ -222,10 +225,14 @@ def ground_of(stain: FloatArray, legible: Mask, mpp: float) -> FloatArray:
     Cells that crowd below the junction are as dense as epithelium, with dermis between them.
     """
     high = np.float32(9)
-    size = 2 * max(1, round(_GROUND_UM / mpp)) + 1
+    size = 2 * _ground_px(mpp) + 1
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
     least = cv2.erode(np.where(legible, stain, high), disc)
     return np.asarray(cv2.dilate(np.where(least < high, least, -high), disc))
+
+
+def _ground_px(mpp: float) -> int:
+    return max(1, round(_GROUND_UM / mpp))
 
 
 def histograms(stains: Sequence[FloatArray], where: Mask) -> Counts:
