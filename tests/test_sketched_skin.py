@@ -44,7 +44,7 @@ LOOKS = {
     "DAB in some nuclei": Skin(seed=28, nuclear_dab=0.2, melanin=0.3),
     "DAB in most nuclei": Skin(seed=29, nuclear_dab=0.9),
     "glands": Skin(seed=30, glands=5, ridges="ragged", ridge_um=50),
-    "crowded with lymphocytes": Skin(seed=36, infiltrate_per_mm2=3000, line=0.9),
+    "crowded with lymphocytes": Skin(seed=36, infiltrate_per_mm2=2000, line=0.9),
     "epidermis missing": Skin(seed=31, holes=((-60.0, 110.0),)),
     "hematoxylin and eosin": Skin(
         seed=32, eosin=True, epidermis=(0.14, 0.12), dermis=(0.03, 0.25), corneum=(0.03, 0.3)

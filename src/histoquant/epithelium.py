@@ -31,7 +31,6 @@ _COARSE_UM = 10.0  # smoothing that blends a nucleus (8 um) with its cytoplasm
 _EDGE_UM = 20.0  # the picture's glass border says nothing about epidermis against dermis
 _STEEP_SHARE = 0.2  # of the tissue: where hematoxylin changes most; no more than its rim
 _SCALES_UM = (2.0, 4.0, 8.0, 14.0)
-_GROUND_SCALES_UM = (8.0, 14.0)
 _SEED_INNER_UM, _SEED_OUTER_UM, _SEED_REACH_UM = 6.0, 10.0, 300.0
 _ROUNDS = 3
 _OPEN_UM = 6.0  # half the width of the thinnest epidermal strand kept
@@ -76,10 +75,7 @@ def find_epithelium(
             classes = [_samples(features, [side[k] for side in sides]) for k in (0, 1)]
             if min(len(c) for c in classes) < 10 * classes[0].shape[1]:
                 return [np.zeros_like(seed) for seed in seeds], 0.0
-            weights, offset, _ = discriminate(*(_moments(c) for c in classes))
-            # Any texture parts into pieces with more and with less between their darkest places.
-            judged = [c[:, : -len(_GROUND_SCALES_UM)] for c in classes]
-            separation = discriminate(*(_moments(c) for c in judged))[2]
+            weights, offset, separation = discriminate(*(_moments(c) for c in classes))
 
             def decide(field: Coarse, layers: list[FloatArray]) -> Mask:
                 above = score(layers, weights, offset) > 0  # noqa: B023
@@ -184,8 +180,6 @@ def _features(field: Coarse) -> Iterator:  # type: ignore[type-arg]
         for scale in _SCALES_UM:
             yield lambda s=stain, sigma=scale / field.mpp: smooth_within(s, field.legible, sigma)
     yield lambda: _spread(field)
-    for scale in _GROUND_SCALES_UM:  # the last ones: they have no say in whether there is any
-        yield lambda sigma=scale / field.mpp: smooth_within(field.ground, field.legible, sigma)
 
 
 def _spread(field: Coarse) -> FloatArray:
