@@ -1,107 +1,75 @@
-"""Names of drawn pieces: epidermis, what opens onto it, corneum, what lies deep."""
+"""What passes for epithelium, a follicle or a fold, and must not."""
+
+from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from histoquant.layers import (
-    ADNEXA,
-    DERMIS,
-    EPIDERMIS,
-    STRATUM_CORNEUM,
-    name_layers,
-    spread_labels,
-)
+from histoquant.anatomy import DERMIS, EPIDERMIS
+from histoquant.evidence import ground_of, weigh
+from histoquant.layers import _sunken
+from histoquant.nuclear_anatomy import _sparse_epithelium
+from histoquant.quality.folds import find_folds
+from histoquant.windowed import boxes_around
 
-MPP = 4.0
-SIZE = (240, 420)
-TOP, BASE, BOTTOM = 200.0, 280.0, 800.0  # um: skin surface, junction, lower cut
+Y, X = np.mgrid[:240, :400]
+ALL = np.ones(Y.shape, bool)
 
 
-def drawn():
-    """Epithelium, tissue and the places (um) of a section with rete ridges; y points down."""
-    y, x = (np.mgrid[: SIZE[0], : SIZE[1]] + 0.5) * MPP
-    tissue = (y > TOP) & (y < BOTTOM) & (x > 150) & (x < 1530)
-    epithelium = tissue & (y < BASE + 25 * np.sin(x / 20))
-    return epithelium, tissue, y, x
+def test_epidermis_is_no_fold_for_standing_out_from_glass_and_dermis():
+    """A fold lies across it, twice as dense; the epidermis along both sides of it does not."""
+    mpp = 4.0
+    tissue, dense = Y >= 60, (Y >= 60) & (Y < 80)
+    stain = np.where(dense, 0.2, 0.06) * np.where(abs(X - 200) < 6, 2.2, 1.0)
+    stain = np.where(tissue, stain, 0).astype(np.float32)
+    folds = find_folds(stain, dense, tissue, mpp, 1.5, np.zeros_like(tissue))
+    assert folds[dense & (abs(X - 200) < 5)].mean() > 0.9
+    assert not folds[dense & (abs(X - 200) > 20)].any()
 
 
-def label(epithelium, tissue):
-    return name_layers(epithelium, np.zeros_like(tissue), tissue, MPP)
+@pytest.mark.parametrize("neck_um", [12.0, 60.0])
+def test_full_pieces_that_hang_on_the_dermis_by_a_neck_are_epithelium(neck_um):
+    mpp = 2.0
+    labels = np.where(Y < 60, EPIDERMIS, DERMIS).astype(np.uint8)
+    wedge = (Y >= 20) & (Y < 50) & (abs(X - 200) < 30)
+    neck = (Y >= 50) & (Y < 60) & (abs(X - 200) * 2 * mpp < neck_um)
+    labels[wedge | neck] = DERMIS
+    nuclei = (Y % 5 < 3) & (X % 5 < 3) & (Y < 60)
+    taken = _sparse_epithelium(labels, nuclei, mpp)
+    assert taken[wedge].mean() > 0.9 if neck_um < 20 else not taken.any()
 
 
-def share(labels, where, code):
-    return (labels[where] == code).mean()
+def test_brown_counts_for_a_nucleus_only_over_blue():
+    """Corneum is brown with hardly any blue beneath, a positive nucleus has both."""
+    picture = np.zeros((*Y.shape, 3), np.float32)
+    nucleus, corneum = (X < 100), (X > 300)
+    picture[nucleus, :2] = (0.3, 0.7)
+    picture[corneum, :2] = (0.05, 0.7)
+    evidence = weigh(picture, ALL, "nuclear_marker", boxes_around(ALL, 2), 1)
+    (stain,) = evidence.read((slice(0, 240), slice(0, 400))).stains
+    assert stain[nucleus].mean() == pytest.approx(0.6)
+    assert stain[corneum].mean() == pytest.approx(0.1)
 
 
-def test_rete_ridges_are_epidermis():
-    epithelium, tissue, _, _ = drawn()
-    labels = label(epithelium, tissue)
-    assert share(labels, epithelium, EPIDERMIS) == 1
-    assert share(labels, tissue & ~epithelium, DERMIS) == 1
+def test_between_crowded_cells_lies_dermis_and_between_keratinocytes_cytoplasm():
+    nuclei = ((Y % 6 < 3) & (X % 6 < 3)).astype(np.float32)
+    cells = np.where(X < 200, 0.12, 0.04).astype(np.float32)
+    stain = np.maximum(cells, 0.5 * nuclei)
+    ground = ground_of(stain, ALL, 2.0)
+    assert ground[20:-20, 20:180] == pytest.approx(0.12)
+    assert ground[20:-20, 220:380] == pytest.approx(0.04)
+    hidden = ALL.copy()
+    hidden[:, 198:202] = False  # a line of collagen, whose pixels say nothing
+    stain[~hidden] = -0.1
+    assert ground_of(stain, hidden, 2.0)[20:-20, 20:380].min() == pytest.approx(0.04)
 
 
-@pytest.mark.parametrize("lumen_um", [0.0, 25.0])
-@pytest.mark.parametrize("tilt", [0.0, 0.5])
-@pytest.mark.parametrize("turns", [0, 1, 2])
-def test_a_follicle_that_opens_is_adnexa_from_the_base_of_the_epidermis_on(lumen_um, tilt, turns):
-    epithelium, tissue, y, x = drawn()
-    along = np.abs(x - 800 - tilt * (y - TOP))
-    follicle = (along < 45) & (y > TOP) & (y < 560)
-    lumen = (along < lumen_um) & (y < 450)
-    epithelium, tissue = (epithelium | follicle) & ~lumen, tissue & ~lumen
-    labels = np.rot90(
-        label(*(np.ascontiguousarray(np.rot90(m, turns)) for m in (epithelium, tissue))), -turns
-    )
-    deep = follicle & ~lumen & (y > BASE + 50)
-    assert share(labels, deep, ADNEXA) > 0.98
-    beside = epithelium & ~follicle & (np.abs(x - 800) > 150)
-    assert share(labels, beside, EPIDERMIS) == 1
-    assert share(labels, epithelium & (y < BASE - 40), EPIDERMIS) > 0.99
-
-
-@pytest.mark.parametrize("side", ["left", "right"])
-def test_dermis_between_a_ridge_and_the_cut_edge_is_no_corneum(side):
-    """A ridge that leans over the last 40 um; corneum ends at the same cut edge."""
-    epithelium, tissue, y, x = drawn()
-    end = x - 150 if side == "left" else 1530 - x
-    ridge = (y > TOP) & (y < BASE + 70) & (end > 40) & (end < 110)
-    corneum = (y > TOP - 25) & (y <= TOP) & (end > 0) & (x > 150) & (x < 1530)
-    labels = label(epithelium | ridge, tissue | corneum)
-    corner = tissue & (y > BASE + 30) & (y < BASE + 110) & (end < 40) & (end > 4)
-    assert share(labels, corner & ~epithelium, DERMIS) > 0.95
-    assert share(labels, corneum & (end > 12), STRATUM_CORNEUM) > 0.95
-
-
-def test_thick_epidermis_is_not_sunken():
-    """Acral skin: twice as thick, its ridges deep, with no follicles."""
-    epithelium, tissue, y, x = drawn()
-    epithelium = tissue & (y < TOP + 150 + 70 * np.sin(x / 25))
-    assert share(label(epithelium, tissue), epithelium, EPIDERMIS) == 1
-
-
-def test_a_gland_in_the_dermis_is_adnexa_and_a_flake_on_top_corneum():
-    epithelium, tissue, y, x = drawn()
-    gland = np.hypot(y - 550, x - 600) < 70
-    flake = (y > TOP - 25) & (y <= TOP) & (np.abs(x - 900) < 300)
-    labels = label(epithelium | gland, tissue | flake)
-    assert share(labels, gland, ADNEXA) == 1
-    assert share(labels, flake, STRATUM_CORNEUM) > 0.95
-    assert share(labels, epithelium, EPIDERMIS) == 1
-
-
-def test_without_glass_in_view_nothing_is_sunken():
-    epithelium = np.zeros(SIZE, bool)
-    epithelium[:60] = True
-    labels = label(epithelium, np.ones(SIZE, bool))
-    assert not (labels == EPIDERMIS).any()  # no free surface
-    assert share(labels, epithelium, ADNEXA) == 1
-
-
-def test_spread_labels_takes_the_nearest():
-    labels = np.zeros((21, 21), np.uint8)
-    labels[3, 3], labels[17, 17] = 2, 3
-    spread = spread_labels(labels, labels > 0)
-    y, x = np.mgrid[:21, :21]
-    assert (spread[x + y < 18] == 2).all()
-    assert (spread[x + y > 22] == 3).all()
-    assert not spread_labels(labels, np.zeros_like(labels, bool)).any()
+@pytest.mark.parametrize(("deep_um", "wide_um", "sunken"), [(90, 40, False), (300, 60, True)])
+def test_a_ridge_with_a_vessel_at_its_tip_is_no_follicle(deep_um, wide_um, sunken):
+    mpp = 4.0
+    outside, epidermis = Y < 20, (Y >= 20) & (Y < 39)
+    part = (abs(X - 200) * 2 * mpp < wide_um) & (Y >= 39) & ((Y - 39) * mpp < deep_um)
+    surface = epidermis | part
+    found = _sunken(surface, outside, ~surface & ~outside, mpp)
+    assert found[part].any() == sunken
+    assert not found[epidermis].any()
