@@ -215,6 +215,8 @@ def main() -> None:
         print(f"{'all':36} {told['seconds']:7.1f} s, {told['processor_seconds']:.1f} s of processor"
               f" time, peak {told['peak_mb']:.0f} MB")  # fmt: skip
         print(", ".join(f"{k} {v:.4g}" for k, v in told["summary"].items()))
+        if not told["summary"]["dej_length_mm"] > 0:  # not a number where there is none
+            sys.exit("no junction was found: the figures above are of something else")
         if not options.no_decoding:
             count, megapixels, seconds = decode_alone(slide, options.marker, options.workers)
             print(f"{f'decoding of its {count} tiles alone':36} {seconds:7.1f} s, "
