@@ -148,6 +148,7 @@ def find_compartments(
     settings: AnatomySettings,
     second: SecondStain = "marker",
     *,
+    unread: Mask | None = None,
     workers: int = 1,
 ) -> Compartments:
     """Divide a section into epidermis, stratum corneum, dermis and adnexal epithelium.
@@ -166,6 +167,9 @@ def find_compartments(
         with the same exception. ``counterstain`` (eosin): to tell epithelium from dermis.
         ``nuclei``: it is the nuclear stain itself, which places the border; the first then is
         where nuclei lie close together (fluorescence).
+    unread
+        bool (h, w): tissue that an artefact hides, such as a fold. It is taken for what lies
+        beside it.
     workers
         Threads. The answer does not depend on it.
 
@@ -179,7 +183,7 @@ def find_compartments(
     factor = max(1, round(_COARSE_UM / mpp))
 
     def look(use: SecondStain) -> tuple[Evidence, list[Coarse]]:
-        evidence = weigh(stains, tissue, use, boxes, workers)
+        evidence = weigh(stains, tissue, use, boxes, workers, unread)
         return evidence, [average(evidence, box, factor, mpp, workers) for box in boxes]
 
     evidence, fields = look("marker" if second == "nuclear_marker" else second)

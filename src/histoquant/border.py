@@ -23,7 +23,7 @@ from histoquant.epithelium import discriminate, drop_specks, score, smooth_withi
 from histoquant.evidence import Evidence, Reading, ground_of, histograms, quantile
 from histoquant.layers import DERMIS, EPIDERMIS, STRATUM_CORNEUM, Labels
 from histoquant.settings import AnatomySettings
-from histoquant.tissue import closed, distance_um, opened
+from histoquant.tissue import closed, distance_um, from_nearest, opened
 from histoquant.windowed import FloatArray, Window, widened, window_of
 
 Floats = npt.NDArray[np.float64]
@@ -316,6 +316,8 @@ def _decide(step: _Round, rules: Sequence[_Rule], block: Block) -> tuple[Mask, S
     either = epithelium | around
     zone = either & (distance_um(around, step.mpp) < step.zone_um)
     zone &= distance_um(epithelium, step.mpp) < step.zone_um
+    if step.evidence.unread is not None:
+        zone &= ~step.evidence.unread[window]
     values = np.where(epithelium, np.float32(1), np.float32(-1))
     reading, nearest = step.evidence.read(window), step.nearest_front(window)
     for number, rule in enumerate(rules):
@@ -341,24 +343,13 @@ def _tauten(
     halo = _TAUT_STEPS + 1 + 2 * int(np.ceil(_SPUR_UM / mpp))
     window, core = widened(block, halo, edges.shape)
     inside = tissue[window]
-    values = _spread(edges[window].astype(np.float32) / np.float32(FULL), inside)
+    # Glass as the tissue nearest to it, so that it pulls at no border that ends there.
+    values = from_nearest(edges[window].astype(np.float32) / np.float32(FULL), inside)
     weight = _TAUT * 2.0 / mpp
     taut = denoise_tv_chambolle(values, weight, eps=0, max_num_iter=_TAUT_STEPS)
     mask = _even((taut > 0) & either[window], inside, mpp) & either[window]
     whole = np.rint(np.where(inside, taut, -1) * FULL).astype(np.int8)
     return mask[core], whole[core]
-
-
-def _spread(values: FloatArray, known: Mask) -> FloatArray:
-    """Glass as the tissue nearest to it, so that it pulls at no border that ends there."""
-    if known.all() or not known.any():
-        return values
-    _, numbers = cv2.distanceTransformWithLabels(
-        (~known).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
-    )
-    numbered = np.zeros(int(numbers.max()) + 1, np.float32)
-    numbered[numbers[known]] = values[known]
-    return np.asarray(numbered[numbers])
 
 
 def _even(mask: Mask, tissue: Mask, mpp: float) -> Mask:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from histoquant.blocks import Block, map_blocks, plan_blocks
+from histoquant.tissue import from_nearest
 from histoquant.windowed import FloatArray, Window, Windowed, window_of
 
 Mask = npt.NDArray[np.bool_]
@@ -66,6 +67,8 @@ class Evidence:
         scale.
     hiding_od
         OD from which on a marker hides the counterstain.
+    unread
+        bool (h, w): tissue that an artefact hides. It tells nothing; None for none of it.
     """
 
     picture: Windowed
@@ -73,6 +76,7 @@ class Evidence:
     second: SecondStain
     caps: tuple[float, ...]
     hiding_od: float = np.inf
+    unread: Mask | None = None
 
     @property
     def placing(self) -> int:
@@ -81,7 +85,10 @@ class Evidence:
 
     def read(self, window: Window) -> Reading:
         """Stains, tissue and what is legible of it in a window."""
-        return _read(self.picture, self.tissue, self.second, self.hiding_od, window)
+        reading = _read(self.picture, self.tissue, self.second, self.hiding_od, window)
+        if self.unread is None:
+            return reading
+        return replace(reading, legible=reading.legible & ~self.unread[window])
 
     def capped(self, reading: Reading) -> list[FloatArray]:
         """The stains of a reading without their extremes."""
@@ -121,20 +128,27 @@ class Coarse:
 
 
 def weigh(
-    picture: Windowed, tissue: Mask, second: SecondStain, boxes: Sequence[Block], workers: int
+    picture: Windowed,
+    tissue: Mask,
+    second: SecondStain,
+    boxes: Sequence[Block],
+    workers: int,
+    unread: Mask | None = None,
 ) -> Evidence:
     """Look over the tissue in `boxes`: what is legible of it, and how dense its stains get."""
     blocks = [b for box in boxes for b in _blocks_of(box)]
+    read = tissue if unread is None else tissue & ~unread
     if second != "marker":
-        counts = map_blocks(partial(_count, picture, tissue, second), blocks, workers)
+        counts = map_blocks(partial(_count, picture, read, second), blocks, workers)
         levels = np.sum([count[0] for count in counts], axis=0)
         marker = np.sum([count[1] for count in counts], axis=0)
         caps = tuple(quantile(stain, _CAP_QUANTILE) for stain in levels)
-        return Evidence(picture, tissue, second, caps, _hiding_step(marker) * _MARKER_STEP_OD)
-    joint = np.sum(map_blocks(partial(_count_jointly, picture, tissue), blocks, workers), axis=0)
+        hiding_od = _hiding_step(marker) * _MARKER_STEP_OD
+        return Evidence(picture, tissue, second, caps, hiding_od, unread)
+    joint = np.sum(map_blocks(partial(_count_jointly, picture, read), blocks, workers), axis=0)
     hiding = _hiding_step(joint.sum(axis=1))
     cap = quantile(joint[:hiding].sum(axis=0), _CAP_QUANTILE)
-    return Evidence(picture, tissue, second, (cap,), hiding * _MARKER_STEP_OD)
+    return Evidence(picture, tissue, second, (cap,), hiding * _MARKER_STEP_OD, unread)
 
 
 def _count(
@@ -191,6 +205,12 @@ def average(evidence: Evidence, box: Block, factor: int, mpp: float, workers: in
     hematoxylin /= np.maximum(tissue, 1e-6)
     for stain in capped:
         stain /= np.maximum(legible, 1e-6)
+    if evidence.unread is not None:
+        gone = _block_mean(evidence.unread[window_of(box)].astype(np.float32), factor) > 0
+        known = (tissue >= 0.5) & ~gone
+        for layer in (legible, hidden, hematoxylin, *capped):
+            # What an artefact hides is most likely what lies beside it.
+            np.copyto(layer, from_nearest(layer, known), where=gone)
     return Coarse(box, mpp * factor, tissue >= 0.5, legible, hidden, hematoxylin, capped)
 
 

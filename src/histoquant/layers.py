@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from histoquant.epithelium import smooth_within
 from histoquant.evidence import Coarse
-from histoquant.tissue import distance_um, drop_small, open_glass, opened
+from histoquant.tissue import distance_um, drop_small, from_nearest, open_glass, opened
 from histoquant.windowed import window_around
 
 FloatArray = npt.NDArray[np.float32]
@@ -31,6 +31,7 @@ _MIN_KERATIN_UM2 = 2000.0
 _RIM_UM = 5.0  # tissue not twice as wide is a blurred rim or a strand
 _FLAKES_UM = 150.0  # keratin farther from epithelium than this is debris
 _MIN_DERMIS_SHARE = 0.5  # of the area of the epidermis that it carries
+_MIN_PARTED_SHARE = 0.1
 _MOUTH_UM = 60.0  # half the width of the widest opening of a follicle
 _BASE_SHARE = 0.6  # of the junction lies above it; follicles make up less than the rest
 _SUNKEN_RATIO, _LEAST_SUNKEN_UM = 1.9, 160.0  # rete ridges reach less deep
@@ -130,14 +131,7 @@ def _corners(rest: Mask, body: Mask, epithelium: Mask, mpp: float) -> Mask:
 
 def spread_labels(labels: Labels, known: Mask) -> Labels:
     """Every pixel's label that of the nearest pixel of `known`; background without any."""
-    if not known.any():
-        return np.zeros_like(labels)
-    _, numbers = cv2.distanceTransformWithLabels(
-        (~known).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
-    )
-    numbered = np.zeros(int(known.sum()) + 1, np.uint8)
-    numbered[numbers[known]] = labels[known]
-    return np.asarray(numbered[numbers])
+    return from_nearest(labels, known) if known.any() else np.zeros_like(labels)
 
 
 def _nearest(mask: Mask, where: Mask) -> npt.NDArray[np.int64]:
@@ -176,9 +170,11 @@ def _flakes(rest: Mask, outside: Mask, epithelium: Mask, mpp: float) -> Mask:
     carried = _largest_neighbour(pieces, count, epithelium, mpp)
     near = thick & (distance_um(outside, mpp) <= 2 * _RIM_UM)
     free = np.bincount(pieces[near], minlength=count)
-    thin = 2 * _half_widths(thick, pieces, count, mpp) <= _THICK_CORNEUM_UM
-    thin &= area <= _MAX_THICK_SHARE * _largest_rival(pieces, area, epithelium, mpp)
-    dermal = (free == 0) | ((area >= _MIN_DERMIS_SHARE * carried) & ~thin)
+    narrow = 2 * _half_widths(thick, pieces, count, mpp) <= _THICK_CORNEUM_UM
+    thin = narrow & (area <= _MAX_THICK_SHARE * _largest_rival(pieces, area, epithelium, mpp))
+    # A follicle parts the dermis: what is wider than corneum may be less than half as large.
+    least = np.where(narrow, _MIN_DERMIS_SHARE, _MIN_PARTED_SHARE)
+    dermal = (free == 0) | ((area >= least * carried) & ~thin)
     dermal[0] = False
     away = distance_um(dermal[pieces], mpp) > 2 * _RIM_UM
     return rest & away & (distance_um(epithelium, mpp) <= _FLAKES_UM)

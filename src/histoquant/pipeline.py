@@ -51,6 +51,7 @@ from histoquant.quality import (
     after_anatomy,
     before_anatomy,
     judge,
+    hide,
     leave_out,
     mark,
     opaque,
@@ -326,7 +327,7 @@ def _find_anatomy(
     )
     junction = trace_junction(compartments, settings.junction, settings.anatomy)
     compartments = with_own_junction(compartments, junction)
-    junction = leave_out(junction, compartments)
+    junction, compartments = leave_out(junction, compartments), hide(compartments)
     fields = field_figures(slide, survey, model, settings)
     return Section(survey.white, model, survey.tissue, compartments, junction, fields)
 
@@ -345,8 +346,9 @@ def _without_artefacts(
     compartments = find(tissue=tissue & ~hidden)
     artefacts = after_anatomy(view, artefacts, compartments, model, settings.quality)
     more = opaque(artefacts, tissue.shape, mpp)
-    if (more & tissue & ~hidden).any():
-        compartments = find(tissue=tissue & ~more)
+    unread = more & tissue & ~hidden
+    if unread.any():
+        compartments = find(tissue=tissue & ~hidden, unread=unread)
     return mark(compartments, artefacts) if settings.quality.artefacts else compartments
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, TypeVar, cast
 
 import cv2
 import numpy as np
@@ -15,6 +15,7 @@ from histoquant.windowed import Windowed, widened, window_of
 
 FloatArray = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
+Pixels = TypeVar("Pixels", bound=npt.NDArray[Any])
 
 _BLEND_UM = 6.0  # blends fibres and the chinks between them
 _DETAIL_UM = 3.0
@@ -111,6 +112,18 @@ def distance_um(mask: Mask, mpp: float) -> FloatArray:
         return np.full(mask.shape, np.inf, np.float32)
     inverse = (~mask).astype(np.uint8)
     return cast(FloatArray, cv2.distanceTransform(inverse, cv2.DIST_L2, 5) * np.float32(mpp))
+
+
+def from_nearest(values: Pixels, known: Mask) -> Pixels:
+    """Every pixel of `values` (h, w) as the nearest one of `known`; as it is without any."""
+    if known.all() or not known.any():
+        return values
+    _, numbers = cv2.distanceTransformWithLabels(
+        (~known).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    numbered = np.zeros(int(numbers.max()) + 1, values.dtype)
+    numbered[numbers[known]] = values[known]
+    return cast(Pixels, numbered[numbers])
 
 
 def open_glass(tissue: Mask, mpp: float) -> Mask:

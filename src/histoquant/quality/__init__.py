@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from histoquant.quality.artefacts import Artefacts, leave_out, mark
+from histoquant.quality.artefacts import Artefacts, hide, leave_out, mark
 from histoquant.quality.survey import Overview, after_anatomy, before_anatomy, opaque, overview_of
 from histoquant.quality.verdict import ORDER, Verdict, judge
 
@@ -13,6 +13,7 @@ __all__ = [
     "Verdict",
     "after_anatomy",
     "before_anatomy",
+    "hide",
     "judge",
     "leave_out",
     "mark",

@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from histoquant.anatomy import Compartments
-from histoquant.artefacts import NONE
+from histoquant.anatomy import BACKGROUND, Compartments
+from histoquant.artefacts import NONE, OPAQUE
+from histoquant.border import FULL
 from histoquant.junction import Junction
 from histoquant.pieces import touching
 
@@ -63,6 +64,18 @@ def _touching_tissue(codes: Codes, compartments: Compartments) -> Codes:
     near = cv2.dilate((compartments.labels > 0).astype(np.uint8), np.ones((reach, reach), np.uint8))
     beside = touching(codes != NONE, near > 0)
     return np.where(beside, codes, np.uint8(NONE))
+
+
+def hide(compartments: Compartments) -> Compartments:
+    """The compartments without what an artefact hides: there is tissue of a kind no one can see."""
+    if compartments.artefacts is None:
+        return compartments
+    hidden = np.isin(compartments.artefacts, OPAQUE)
+    if not hidden.any():
+        return compartments
+    labels, score = compartments.labels.copy(), compartments.score.copy()
+    labels[hidden], score[hidden] = BACKGROUND, -FULL
+    return replace(compartments, labels=labels, score=score)
 
 
 def leave_out(junction: Junction, compartments: Compartments) -> Junction:
