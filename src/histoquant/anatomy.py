@@ -21,7 +21,7 @@ import numpy.typing as npt
 from histoquant.blocks import Block
 from histoquant.border import FULL, sharpen
 from histoquant.brown import broad_brown, stands_without
-from histoquant.epithelium import find_epithelium
+from histoquant.epithelium import clean, find_epithelium, find_crowds
 from histoquant.evidence import Coarse, Evidence, SecondStain, average, weigh
 from histoquant.layers import (
     ADNEXA as ADNEXA,
@@ -39,12 +39,13 @@ from histoquant.layers import (
     STRATUM_CORNEUM as STRATUM_CORNEUM,
 )
 from histoquant.layers import (
+    CROWDED,
     dense_keratin,
     name_layers,
     spread_labels,
 )
 from histoquant.settings import AnatomySettings
-from histoquant.tissue import drop_small
+from histoquant.tissue import distance_um, drop_small
 from histoquant.windowed import Windowed, boxes_around, window_of
 
 Mask = npt.NDArray[np.bool_]
@@ -201,9 +202,18 @@ def find_compartments(
     if why:
         return _only_dermis(tissue, mpp, why)
     named = _name(fields, epithelium, evidence, workers)
+    crowds = [np.zeros_like(mask) for mask in epithelium]
+    if evidence.second not in ("nuclei", "compartment"):
+        below = [_below(labels, f.mpp) for labels, f in zip(named, fields, strict=True)]
+        crowds = find_crowds(fields, epithelium, below)
+        if any(c.any() for c in crowds):
+            epithelium = [clean(e & ~c, f.mpp, settings) for e, c, f in zip(epithelium, crowds, fields, strict=True)]
+            named = _name(fields, epithelium, evidence, workers)
     if not any((labels == EPIDERMIS).any() for labels in named):
         return _only_dermis(tissue, mpp, "no dense region has a free surface")
     bodies = [_with_body(labels, field.mpp) for labels, field in zip(named, fields, strict=True)]
+    for body, crowd in zip(bodies, crowds, strict=True):
+        body[crowd & (body == DERMIS)] = CROWDED
     rough = _refine(bodies, boxes, tissue, factor)
     sharp, score = sharpen(evidence, rough, mpp, settings, boxes, workers)
     sharp |= rough == ADNEXA
@@ -246,12 +256,22 @@ def _name(
     keratin = [np.zeros_like(mask) for mask in epithelium]
     if evidence.second != "compartment":  # brown hides how dense the hematoxylin is beneath it
         keratin = dense_keratin(fields, epithelium)
+    sparse = evidence.second == "nuclei"
     with ThreadPoolExecutor(workers) as pool:
         return list(
             pool.map(
-                lambda f, e, k: name_layers(e, k, f.tissue, f.mpp), fields, epithelium, keratin
+                lambda f, e, k: name_layers(e, k, f.tissue, f.mpp, sparse=sparse),
+                fields,
+                epithelium,
+                keratin,
             )
         )
+
+
+def _below(labels: Labels, mpp: float) -> Mask:
+    """Epithelium nearer to dermis than to corneum and glass."""
+    outside = (labels == STRATUM_CORNEUM) | (labels == BACKGROUND)
+    return distance_um(labels == DERMIS, mpp) < distance_um(outside, mpp)
 
 
 def _with_body(labels: Labels, mpp: float) -> Labels:

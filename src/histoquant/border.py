@@ -21,7 +21,7 @@ from skimage.restoration import denoise_tv_chambolle
 from histoquant.blocks import Block, map_blocks, plan_blocks
 from histoquant.epithelium import discriminate, drop_specks, score, smooth_within
 from histoquant.evidence import Evidence, Reading, ground_of, histograms, quantile
-from histoquant.layers import DERMIS, EPIDERMIS, STRATUM_CORNEUM, Labels
+from histoquant.layers import CROWDED, DERMIS, EPIDERMIS, STRATUM_CORNEUM, Labels
 from histoquant.settings import AnatomySettings
 from histoquant.tissue import closed, distance_um, from_nearest, opened
 from histoquant.windowed import FloatArray, Window, widened, window_of
@@ -64,6 +64,7 @@ class _Rule:
     weights: Floats
     offset: float
     cap_od: float
+    with_ground: bool
 
 
 @dataclass(frozen=True)
@@ -72,18 +73,21 @@ class _Front:
 
     `code` is its label: what is nearer to where that lay at first than to other kinds is its own.
     The rule is trained on epithelium as far as `reach_um` from it, and on itself from `margin`
-    times a round's margin on. `caps` are the quantiles of that epithelium that are tried.
+    times a round's margin on. `caps` are the quantiles of that epithelium that are tried. What
+    lies between nuclei counts in every round where `with_ground` is set.
     """
 
     code: int
     caps: tuple[float, ...]
     reach_um: float
     margin: float
+    with_ground: bool = False
 
 
 _FRONTS = (
     _Front(DERMIS, _CAPS, _TRAINING_REACH_UM, 1.0),
     _Front(STRATUM_CORNEUM, _UPPER_CAPS, _UPPER_REACH_UM, _UPPER_MARGIN),
+    _Front(CROWDED, _CAPS, _TRAINING_REACH_UM, 1.0, with_ground=True),
 )
 
 
@@ -112,11 +116,15 @@ class _Round:
     def widened(self, block: Block) -> tuple[Window, Window]:
         return widened(block, int(np.ceil(_HALO_UM / self.mpp)), self.epithelium.shape)
 
-    def features(self, reading: Reading, cap_od: float) -> list[FloatArray]:
+    def looks_between(self, front: _Front) -> bool:
+        """Whether what lies between nuclei counts at a front."""
+        return self.with_ground or front.with_ground
+
+    def features(self, reading: Reading, cap_od: float, with_ground: bool) -> list[FloatArray]:
         stain = self.evidence.capped(reading)[self.evidence.placing]
         stain = np.minimum(stain, np.float32(cap_od))
         layers = [smooth_within(stain, reading.legible, s / self.mpp) for s in self.scales_um]
-        if self.with_ground:
+        if with_ground:
             ground = ground_of(stain, reading.legible, self.mpp)
             layers.append(smooth_within(ground, reading.legible, _GROUND_BLUR_UM / self.mpp))
         return layers
@@ -158,13 +166,13 @@ def sharpen(
         int8 (h, w), above 0 in epithelium; its zero line is the border with sub-pixel accuracy.
     """
     epithelium = labels == EPIDERMIS
-    edges, around = _certain(epithelium), (labels == DERMIS) | (labels == STRATUM_CORNEUM)
+    edges, around = _certain(epithelium), np.isin(labels, [front.code for front in _FRONTS])
     for scales, zone_um, margin_um, ground in _ROUNDS:
         step = _Round(evidence, labels, epithelium, around, mpp, scales, zone_um, margin_um, ground)
         blocks = step.blocks()
         caps = _caps(step, blocks, workers)
         sums = map_blocks(partial(_train, step, caps), blocks, workers)
-        rules = _rules(sums, caps)
+        rules = _rules(step, sums, caps)
         if not rules:
             break
         decide, both = partial(_decide, step, rules), epithelium | around
@@ -257,12 +265,13 @@ def _train(
             chosen.append(here[core])
         tried = []
         for cap_od in caps[number] if any(c.any() for c in chosen) else ():
-            layers = step.features(reading, cap_od)
+            layers = step.features(reading, cap_od, step.looks_between(front))
             inner, outer = (
                 np.stack([layer[core][c] for layer in layers]).astype(np.float64) for c in chosen
             )
             tried.append((_sums(inner), _sums(outer)))
-        result.append(tried or [(_nothing(step), _nothing(step))] * len(caps[number]))
+        nothing = _nothing(step, front)
+        result.append(tried or [(nothing, nothing)] * len(caps[number]))
     return result
 
 
@@ -270,20 +279,22 @@ def _sums(rows: Floats) -> Sums:
     return rows.shape[1], rows.sum(axis=1), rows @ rows.T
 
 
-def _nothing(step: _Round) -> Sums:
-    count = len(step.scales_um) + step.with_ground
+def _nothing(step: _Round, front: _Front) -> Sums:
+    count = len(step.scales_um) + step.looks_between(front)
     return 0, np.zeros(count), np.zeros((count, count))
 
 
 def _rules(
-    sums: Sequence[Sequence[Sequence[tuple[Sums, Sums]]]], caps: Sequence[tuple[float, ...]]
+    step: _Round,
+    sums: Sequence[Sequence[Sequence[tuple[Sums, Sums]]]],
+    caps: Sequence[tuple[float, ...]],
 ) -> list[_Rule]:
     """The rule of each front, of one too small that of the first; empty when that is too.
 
     Of the caps the one that keeps epithelium and surroundings farthest apart.
     """
     rules: list[_Rule] = []
-    for number, tried in enumerate(caps):
+    for number, (front, tried) in enumerate(zip(_FRONTS, caps, strict=True)):
         best, apart = None, -1.0
         for which, cap_od in enumerate(tried):
             sides = (_moments([p[number][which][side] for p in sums]) for side in (0, 1))
@@ -292,7 +303,8 @@ def _rules(
                 continue
             weights, offset, separation = discriminate(inner, outer)
             if separation > apart:
-                best, apart = _Rule(weights, offset, cap_od), separation
+                best = _Rule(weights, offset, cap_od, step.looks_between(front))
+                apart = separation
         if best is None and not rules:
             break
         rules.append(best or rules[0])
@@ -321,8 +333,11 @@ def _decide(step: _Round, rules: Sequence[_Rule], block: Block) -> tuple[Mask, S
     values = np.where(epithelium, np.float32(1), np.float32(-1))
     reading, nearest = step.evidence.read(window), step.nearest_front(window)
     for number, rule in enumerate(rules):
-        found = score(step.features(reading, rule.cap_od), rule.weights, rule.offset)
         here = zone & (nearest == number)
+        if not here.any():
+            continue
+        layers = step.features(reading, rule.cap_od, rule.with_ground)
+        found = score(layers, rule.weights, rule.offset)
         values[here] = np.clip(_EVIDENCE_GAIN * found[here], -1, 1)
     blended = smooth_within(values, tissue, _BLEND_UM / step.mpp)
     inside = _even((blended > 0) & either, tissue, step.mpp) & either

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from histoquant.evidence import Coarse
+from histoquant.pieces import touching
 from histoquant.settings import AnatomySettings
 from histoquant.tissue import distance_um, drop_small, opened
 from histoquant.windowed import window_around
@@ -33,6 +34,9 @@ _STEEP_SHARE = 0.2  # of the tissue: where hematoxylin changes most; no more tha
 _SCALES_UM = (2.0, 4.0, 8.0, 14.0)
 _SEED_INNER_UM, _SEED_OUTER_UM, _SEED_REACH_UM = 6.0, 10.0, 300.0
 _ROUNDS = 3
+_CROWD_UM = 8.0
+_CROWD_SEED, _CROWD_RIM = (-2.75, 0.35), (-1.5, 0.2)
+_MIN_CROWD_UM2 = 1000.0
 _OPEN_UM = 6.0  # half the width of the thinnest epidermal strand kept
 _AROUND_PX = 16
 _MIN_HOLE_UM2 = 1500.0  # smaller holes in the epidermis are oedema, cysts or noise
@@ -71,18 +75,86 @@ def find_epithelium(
         features = [[task.result() for task in row] for row in tasks]
         epithelium, separation = seeds, 0.0
         for _ in range(_ROUNDS):
-            sides = list(pool.map(_sides, fields, epithelium))
-            classes = [_samples(features, [side[k] for side in sides]) for k in (0, 1)]
-            if min(len(c) for c in classes) < 10 * classes[0].shape[1]:
+            learned = _learn(fields, features, epithelium, pool)
+            if learned is None:
                 return [np.zeros_like(seed) for seed in seeds], 0.0
-            weights, offset, separation = discriminate(*(_moments(c) for c in classes))
-
-            def decide(field: Coarse, layers: list[FloatArray]) -> Mask:
-                above = score(layers, weights, offset) > 0  # noqa: B023
-                return clean(above & field.tissue, field.mpp, settings)
-
-            epithelium = list(pool.map(decide, fields, features))
+            weights, offset, separation = learned
+            epithelium = _decide(fields, features, weights, offset, settings, pool)
     return epithelium, separation
+
+
+def _learn(
+    fields: Sequence[Coarse],
+    features: Sequence[Sequence[FloatArray]],
+    epithelium: Sequence[Mask],
+    pool: ThreadPoolExecutor,
+) -> tuple[Floats, float, float] | None:
+    """The discriminant of what is epithelium and what is not; None of too little of either."""
+    sides = list(pool.map(_sides, fields, epithelium))
+    classes = [_samples(features, [side[k] for side in sides]) for k in (0, 1)]
+    if min(len(c) for c in classes) < 10 * classes[0].shape[1]:
+        return None
+    return discriminate(*(_moments(c) for c in classes))
+
+
+def _decide(
+    fields: Sequence[Coarse],
+    features: Sequence[Sequence[FloatArray]],
+    weights: Floats,
+    offset: float,
+    settings: AnatomySettings,
+    pool: ThreadPoolExecutor,
+) -> list[Mask]:
+    def decide(field: Coarse, layers: Sequence[FloatArray]) -> Mask:
+        above = score(layers, weights, offset) > 0
+        return clean(above & field.tissue, field.mpp, settings)
+
+    return list(pool.map(decide, fields, features))
+
+
+def find_crowds(
+    fields: Sequence[Coarse], epithelium: Sequence[Mask], below: Sequence[Mask]
+) -> list[Mask]:
+    """Cells of the dermis that crowd below the junction and passed for epithelium, bool (h, w).
+
+    They lie as dense as in epithelium, but dermis lies between them: both what is there and its
+    share of all stain are less than in most epithelium of the slide.
+
+    Parameters
+    ----------
+    below
+        Of each field, bool (h, w): the side of the epithelium where the dermis is.
+    """
+    grounds = [smooth_within(f.ground, f.legible, _CROWD_UM / f.mpp) for f in fields]
+    means = [smooth_within(f.capped[0], f.legible, _CROWD_UM / f.mpp) for f in fields]
+    shares = [g / np.maximum(m, 1e-3) for g, m in zip(grounds, means, strict=True)]
+    inside, outside = zip(*map(_sides, fields, epithelium), strict=True)
+    crowds = [np.zeros_like(e) for e in epithelium]
+    if not (any(i.any() for i in inside) and any(o.any() for o in outside)):
+        return crowds
+    level, high = _levels_of(grounds, inside)
+    dermis, _ = _levels_of(grounds, outside)
+    share, high_share = _levels_of(shares, inside)
+    if level <= dermis:  # nothing between nuclei tells the two apart
+        return crowds
+    for k, field in enumerate(fields):
+        pale = (level - grounds[k]) / (level - dermis)
+        score = (grounds[k] - level) / (high - level) + (shares[k] - share) / (high_share - share)
+        own = epithelium[k] & below[k]
+        seeds, wide = (
+            opened(own & (score < least) & (pale > paler), _OPEN_UM, field.mpp)
+            for least, paler in (_CROWD_SEED, _CROWD_RIM)
+        )
+        seeds = drop_small(seeds, _MIN_CROWD_UM2 / field.mpp**2)
+        crowds[k] = touching(wide, seeds) | seeds
+    return crowds
+
+
+def _levels_of(layers: Sequence[FloatArray], masks: Sequence[Mask]) -> tuple[float, float]:
+    """Median, and a standard deviation above it: what is amiss lies in the lower half."""
+    values = np.concatenate([v[m] for v, m in zip(layers, masks, strict=True)])
+    middle, high = (float(q) for q in np.quantile(values, [0.5, 0.84]))
+    return middle, max(high, middle + 1e-3)
 
 
 def smooth_within(values: FloatArray, mask: Mask | FloatArray, sigma_px: float) -> FloatArray:

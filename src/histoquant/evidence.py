@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from histoquant.blocks import Block, map_blocks, plan_blocks
 from histoquant.tissue import from_nearest
-from histoquant.windowed import FloatArray, Window, Windowed, window_of
+from histoquant.windowed import FloatArray, Window, Windowed, widened, window_of
 
 Mask = npt.NDArray[np.bool_]
 Counts = npt.NDArray[np.int64]
@@ -116,6 +116,8 @@ class Coarse:
         float32 (h, w): mean OD over the tissue of each pixel, uncapped.
     capped
         Of each stain, float32 (h, w): mean over what is legible of each pixel, capped.
+    ground
+        float32 (h, w): the same of the stain between nuclei (`ground_of`).
     """
 
     box: Block
@@ -125,6 +127,7 @@ class Coarse:
     hidden: FloatArray
     hematoxylin: FloatArray
     capped: list[FloatArray]
+    ground: FloatArray
 
 
 def weigh(
@@ -186,18 +189,23 @@ def _hiding_step(counts: Counts) -> int:
 def average(evidence: Evidence, box: Block, factor: int, mpp: float, workers: int) -> Coarse:
     """Average the evidence in a box over `factor` x `factor` pixels of `mpp` um."""
     rows, columns = -(-box.height // factor), -(-box.width // factor)
-    layers = 4 + len(evidence.caps)
+    layers = 5 + len(evidence.caps)
     totals = [np.zeros((rows, columns), np.float32) for _ in range(layers)]
 
+    halo = 2 * _ground_px(mpp)
+
     def fill(block: Block) -> None:
-        reading = evidence.read(window_of(block))
+        window, core = widened(block, halo, evidence.tissue.shape)
+        reading = evidence.read(window)
         tissue, legible = reading.tissue.astype(np.float32), reading.legible.astype(np.float32)
         hidden = reading.hidden.astype(np.float32)
         parts = [tissue, legible, hidden, reading.stains[0] * tissue]
-        parts += [stain * legible for stain in evidence.capped(reading)]
+        capped = evidence.capped(reading)
+        ground = ground_of(capped[evidence.placing], reading.legible, mpp)
+        parts += [stain * legible for stain in (*capped, np.maximum(ground, _LEAST_OD))]
         top, left = (block.y - box.y) // factor, (block.x - box.x) // factor
         for total, part in zip(totals, parts, strict=True):
-            small = _block_mean(part, factor)
+            small = _block_mean(np.ascontiguousarray(part[core]), factor)
             total[top : top + small.shape[0], left : left + small.shape[1]] = small
 
     map_blocks(fill, _blocks_of(box), workers)
@@ -211,7 +219,8 @@ def average(evidence: Evidence, box: Block, factor: int, mpp: float, workers: in
         for layer in (legible, hidden, hematoxylin, *capped):
             # What an artefact hides is most likely what lies beside it.
             np.copyto(layer, from_nearest(layer, known), where=gone)
-    return Coarse(box, mpp * factor, tissue >= 0.5, legible, hidden, hematoxylin, capped)
+    *capped, ground = capped
+    return Coarse(box, mpp * factor, tissue >= 0.5, legible, hidden, hematoxylin, capped, ground)
 
 
 def _read(
@@ -236,10 +245,14 @@ def ground_of(stain: FloatArray, legible: Mask, mpp: float) -> FloatArray:
     Cells that crowd below the junction are as dense as epithelium, with dermis between them.
     """
     high = np.float32(9)
-    size = 2 * max(1, round(_GROUND_UM / mpp)) + 1
+    size = 2 * _ground_px(mpp) + 1
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
     least = cv2.erode(np.where(legible, stain, high), disc)
     return np.asarray(cv2.dilate(np.where(least < high, least, -high), disc))
+
+
+def _ground_px(mpp: float) -> int:
+    return max(1, round(_GROUND_UM / mpp))
 
 
 def histograms(stains: Sequence[FloatArray], where: Mask) -> Counts:

@@ -21,6 +21,8 @@ Mask = npt.NDArray[np.bool_]
 Labels = npt.NDArray[np.uint8]
 
 BACKGROUND, STRATUM_CORNEUM, EPIDERMIS, DERMIS, ADNEXA = range(5)
+CROWDED = 5
+"""Dermis as dense with cells as epithelium, while borders are drawn; then it is `DERMIS`."""
 
 _CORNEUM_UM = 45.0  # thickest layer between viable epidermis and glass called stratum corneum
 _THICK_CORNEUM_UM = 110.0  # thickest where a far larger dermis lies on the other side
@@ -31,7 +33,7 @@ _MIN_KERATIN_UM2 = 2000.0
 _RIM_UM = 5.0  # tissue not twice as wide is a blurred rim or a strand
 _FLAKES_UM = 150.0  # keratin farther from epithelium than this is debris
 _MIN_DERMIS_SHARE = 0.5  # of the area of the epidermis that it carries
-_MIN_PARTED_SHARE = 0.1
+_MIN_PARTED_SHARE = 0.15  # of a piece of dermis that a follicle parts from the rest
 _MOUTH_UM = 60.0  # half the width of the widest opening of a follicle
 _BASE_SHARE = 0.6  # of the junction lies above it; follicles make up less than the rest
 _SUNKEN_RATIO, _LEAST_SUNKEN_UM = 1.9, 160.0  # rete ridges reach less deep
@@ -53,7 +55,9 @@ def dense_keratin(fields: Sequence[Coarse], epithelium: Sequence[Mask]) -> list[
     ]
 
 
-def name_layers(epithelium: Mask, dense: Mask, tissue: Mask, mpp: float) -> Labels:
+def name_layers(
+    epithelium: Mask, dense: Mask, tissue: Mask, mpp: float, *, sparse: bool = False
+) -> Labels:
     """Label epidermis, stratum corneum, adnexa and dermis.
 
     Parameters
@@ -64,6 +68,9 @@ def name_layers(epithelium: Mask, dense: Mask, tissue: Mask, mpp: float) -> Labe
         bool (h, w), from `dense_keratin`.
     tissue
         bool (h, w).
+    sparse
+        Whether pale layers on top of the epithelium may be epithelium that was missed, thicker
+        than corneum.
 
     Returns
     -------
@@ -73,7 +80,8 @@ def name_layers(epithelium: Mask, dense: Mask, tissue: Mask, mpp: float) -> Labe
     keratin = _keratin(dense, glass, mpp)
     epithelium = epithelium & ~keratin
     corneum = keratin | _corneum(tissue & ~epithelium & ~keratin, epithelium, glass, mpp)
-    corneum |= _flakes(tissue & ~epithelium & ~corneum, corneum | glass, epithelium, mpp)
+    least = _MIN_DERMIS_SHARE if sparse else _MIN_PARTED_SHARE
+    corneum |= _flakes(tissue & ~epithelium & ~corneum, corneum | glass, epithelium, mpp, least)
     surface, adnexa = _split_adnexa(epithelium, corneum | glass, mpp)
     sunken = _sunken(surface, corneum | glass, tissue & ~epithelium & ~corneum, mpp)
     surface, adnexa = surface & ~sunken, adnexa | sunken
@@ -155,7 +163,9 @@ def _keratin(dense: Mask, glass: Mask, mpp: float) -> Mask:
     return np.asarray(at_surface[pieces])
 
 
-def _flakes(rest: Mask, outside: Mask, epithelium: Mask, mpp: float) -> Mask:
+def _flakes(
+    rest: Mask, outside: Mask, epithelium: Mask, mpp: float, least_share: float
+) -> Mask:
     """Tissue on the free side of the epithelium: far smaller than a dermis under it would be.
 
     Or a thin layer of it, with a far larger piece of tissue, the dermis, at the same epithelium.
@@ -173,7 +183,7 @@ def _flakes(rest: Mask, outside: Mask, epithelium: Mask, mpp: float) -> Mask:
     narrow = 2 * _half_widths(thick, pieces, count, mpp) <= _THICK_CORNEUM_UM
     thin = narrow & (area <= _MAX_THICK_SHARE * _largest_rival(pieces, area, epithelium, mpp))
     # A follicle parts the dermis: what is wider than corneum may be less than half as large.
-    least = np.where(narrow, _MIN_DERMIS_SHARE, _MIN_PARTED_SHARE)
+    least = np.where(narrow, _MIN_DERMIS_SHARE, least_share)
     dermal = (free == 0) | ((area >= least * carried) & ~thin)
     dermal[0] = False
     away = distance_um(dermal[pieces], mpp) > 2 * _RIM_UM
