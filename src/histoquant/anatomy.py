@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from histoquant.blocks import Block
 from histoquant.border import FULL, sharpen
-from histoquant.brown import broad_brown, stands_without
+from histoquant.brown import broad_brown, brown_surface, stands_without
 from histoquant.epithelium import clean, find_epithelium, find_crowds
 from histoquant.evidence import Coarse, Evidence, SecondStain, average, weigh
 from histoquant.layers import (
@@ -45,7 +45,7 @@ from histoquant.layers import (
     spread_labels,
 )
 from histoquant.settings import AnatomySettings
-from histoquant.tissue import distance_um, drop_small
+from histoquant.tissue import Pixels, distance_um, drop_small
 from histoquant.windowed import Windowed, boxes_around, window_of
 
 Mask = npt.NDArray[np.bool_]
@@ -65,6 +65,7 @@ _COARSE_UM = 4.0
 _MIN_DERMIS_UM2 = 10_000.0  # smaller pieces have no border worth sharpening
 _MIN_SEPARATION = 3.5  # standard deviations; noise in dermis alone comes to some 3, skin to 4-9
 _LEAST_SCORE = 2  # of FULL
+_SHEET_RIM_UM = 8.0  # brown on both sides of the edge of a sheet is read alike
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,27 +189,36 @@ def find_compartments(
         return evidence, [average(evidence, box, factor, mpp, workers) for box in boxes]
 
     evidence, fields = look("marker" if second == "nuclear_marker" else second)
+    plain = fields
     brown = broad_brown(fields, settings) if evidence.second == "marker" else []
     is_brown = any(mask.any() for mask in brown)
     if second == "nuclear_marker" and not is_brown:
         evidence, fields = look(second)
     epithelium, separation = find_epithelium(fields, settings, workers)
+    sheets, most_od = [np.zeros_like(mask) for mask in epithelium], 0.0
     if is_brown and (
         _no_epithelium(epithelium, separation) or not stands_without(fields, brown, epithelium)
     ):
         evidence, fields = look("compartment")
         epithelium, separation = find_epithelium(fields, settings, workers, brown)
+    elif second in ("marker", "nuclear_marker"):
+        sheets, most_od = brown_surface(plain, epithelium)
+    if any(sheet.any() for sheet in sheets):
+        around = _around(sheets, fields, tissue.shape, factor)
+        evidence = replace(evidence, keratin=around, keratin_od=most_od)
+        fields = [average(evidence, box, factor, mpp, workers) for box in boxes]
+        epithelium, separation = find_epithelium(fields, settings, workers)
     why = _no_epithelium(epithelium, separation)
     if why:
         return _only_dermis(tissue, mpp, why)
-    named = _name(fields, epithelium, evidence, workers)
+    named = _name(fields, epithelium, sheets, evidence, workers)
     crowds = [np.zeros_like(mask) for mask in epithelium]
     if evidence.second not in ("nuclei", "compartment"):
         below = [_below(labels, f.mpp) for labels, f in zip(named, fields, strict=True)]
         crowds = find_crowds(fields, epithelium, below)
         if any(c.any() for c in crowds):
             epithelium = [clean(e & ~c, f.mpp, settings) for e, c, f in zip(epithelium, crowds, fields, strict=True)]
-            named = _name(fields, epithelium, evidence, workers)
+            named = _name(fields, epithelium, sheets, evidence, workers)
     if not any((labels == EPIDERMIS).any() for labels in named):
         return _only_dermis(tissue, mpp, "no dense region has a free surface")
     bodies = [_with_body(labels, field.mpp) for labels, field in zip(named, fields, strict=True)]
@@ -224,7 +234,7 @@ def find_compartments(
     ]
     if not any(mask.any() for mask in coarse):
         return _only_dermis(tissue, mpp, "the dense regions dissolve when looked at closely")
-    labels = _draw(_name(fields, coarse, evidence, workers), coarse, sharp, boxes, tissue, factor)
+    labels = _draw(_name(fields, coarse, sheets, evidence, workers), coarse, sharp, boxes, tissue, factor)
     # Where the two disagree the score must follow the labels, or contours stray.
     inside = labels == EPIDERMIS
     np.maximum(score, np.int8(_LEAST_SCORE), out=score, where=inside)
@@ -250,12 +260,28 @@ def _no_epithelium(epithelium: Sequence[Mask], separation: float) -> str:
     return ""
 
 
+def _around(
+    sheets: Sequence[Mask], fields: Sequence[Coarse], shape: tuple[int, ...], factor: int
+) -> Mask:
+    """The sheets and what is within `_SHEET_RIM_UM` of them, on the fine grid."""
+    fine = np.zeros(shape, np.bool_)
+    for sheet, field in zip(sheets, fields, strict=True):
+        wide = distance_um(sheet, field.mpp) <= _SHEET_RIM_UM
+        fine[window_of(field.box)] = _enlarge(wide, field.box, factor)
+    return fine
+
+
 def _name(
-    fields: Sequence[Coarse], epithelium: Sequence[Mask], evidence: Evidence, workers: int
+    fields: Sequence[Coarse],
+    epithelium: Sequence[Mask],
+    sheets: Sequence[Mask],
+    evidence: Evidence,
+    workers: int,
 ) -> list[Labels]:
-    keratin = [np.zeros_like(mask) for mask in epithelium]
+    keratin = list(sheets)
     if evidence.second != "compartment":  # brown hides how dense the hematoxylin is beneath it
-        keratin = dense_keratin(fields, epithelium)
+        dense = dense_keratin(fields, epithelium)
+        keratin = [d | sheet for d, sheet in zip(dense, sheets, strict=True)]
     sparse = evidence.second == "nuclei"
     with ThreadPoolExecutor(workers) as pool:
         return list(
@@ -322,6 +348,6 @@ def _coarsen(mask: Mask, factor: int) -> Mask:
     return np.asarray(cv2.resize(whole, size, interpolation=cv2.INTER_AREA) >= 127)
 
 
-def _enlarge(labels: Labels, box: Block, factor: int) -> Labels:
+def _enlarge(labels: Pixels, box: Block, factor: int) -> Pixels:
     whole = labels.repeat(factor, axis=0).repeat(factor, axis=1)
-    return np.asarray(whole[: box.height, : box.width])
+    return cast(Pixels, whole[: box.height, : box.width])

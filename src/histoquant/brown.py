@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -23,6 +24,9 @@ Mask = npt.NDArray[np.bool_]
 _BROAD_UM = 8.0  # radius: no line and no nucleus is as wide
 _GAP_UM = 8.0  # nuclei are paler holes in brown cytoplasm
 _BELOW_UM = 16.0
+_SHEET_SHARE, _SHEET_GAP_UM, _BUMP_UM = 0.4, 6.0, 16.0
+_MIN_SHEET_UM2, _SHEET_BROWN, _SHEET_REACH_UM = 2000.0, 0.5, 30.0
+_MOST_BLUE, _USUAL_BLUE = 1.5, 1.15  # of the epithelium: in a pixel of corneum, in most of it
 _MIN_BELOW = 0.5  # of the rim of brown that faces tissue: epithelium lies under it
 _MAX_LAYER = 0.5  # of the other tissue: an epidermis is the lesser part of it
 
@@ -59,6 +63,49 @@ def stands_without(
         covered += int((deep & (distance_um(apart, field.mpp) <= _BELOW_UM)).sum())
     below = covered >= _MIN_BELOW * max(rim, 1)
     return 0 < layer < _MAX_LAYER * other and (below or layer >= area)
+
+
+def brown_surface(
+    fields: Sequence[Coarse], epithelium: Sequence[Mask]
+) -> tuple[list[Mask], float]:
+    """Sheets of strong marker along the free surface: stratum corneum.
+
+    Unlike positive nuclei it is brown with no more blue than most of the `epithelium` has.
+
+    Returns
+    -------
+    sheets
+        Of each field, bool (h, w).
+    most_od
+        Hematoxylin (OD) above which brown is that of a nucleus.
+    """
+    values = [f.hematoxylin[e] for f, e in zip(fields, epithelium, strict=True)]
+    if not any(map(len, values)):
+        return [np.zeros_like(e) for e in epithelium], 0.0
+    usual = float(np.median(np.concatenate(values)))
+    sheets = [_sheets(f, e, usual) for f, e in zip(fields, epithelium, strict=True)]
+    return sheets, _MOST_BLUE * usual
+
+
+def _sheets(field: Coarse, epithelium: Mask, usual_od: float) -> Mask:
+    strong = field.tissue & (field.hidden > _SHEET_SHARE) & (field.hematoxylin <= _MOST_BLUE * usual_od)
+    glass = open_glass(field.tissue, field.mpp)
+    # Positive nuclei below a sheet are bumps on it, narrower than the sheet is long.
+    outside = opened(closed(strong | glass, _SHEET_GAP_UM, field.mpp), _BUMP_UM, field.mpp)
+    sheets = outside & field.tissue & (distance_um(strong, field.mpp) <= _SHEET_GAP_UM)
+    count, numbers = cv2.connectedComponents(sheets.astype(np.uint8), connectivity=8)
+    pieces = np.asarray(numbers, np.int32).ravel()
+    area = np.bincount(pieces, minlength=count)
+    brown = np.bincount(pieces, strong.ravel(), minlength=count)
+    pale = strong & (field.hematoxylin <= _USUAL_BLUE * usual_od)
+    most = np.bincount(pieces, pale.ravel(), minlength=count) >= brown / 2
+    chosen = most & (area * field.mpp**2 >= _MIN_SHEET_UM2) & (brown >= _SHEET_BROWN * area)
+    beside = distance_um(glass, field.mpp).ravel() <= 2 * _SHEET_GAP_UM
+    chosen &= np.bincount(pieces, beside, minlength=count) > 0  # not within a follicle
+    under = distance_um(epithelium, field.mpp).ravel() <= _SHEET_REACH_UM
+    chosen &= np.bincount(pieces, under, minlength=count) >= area / 2  # not a pool of blood
+    chosen[0] = False
+    return np.asarray(chosen[numbers])
 
 
 def _deep_rim(field: Coarse, brown: Mask) -> Mask:

@@ -69,6 +69,11 @@ class Evidence:
         OD from which on a marker hides the counterstain.
     unread
         bool (h, w): tissue that an artefact hides. It tells nothing; None for none of it.
+    keratin
+        bool (h, w): stratum corneum that took up the marker, about. There brown tells against
+        epithelium. None for none of it.
+    keratin_od
+        Hematoxylin above which brown is that of a nucleus there, too.
     """
 
     picture: Windowed
@@ -77,6 +82,8 @@ class Evidence:
     caps: tuple[float, ...]
     hiding_od: float = np.inf
     unread: Mask | None = None
+    keratin: Mask | None = None
+    keratin_od: float = np.inf
 
     @property
     def placing(self) -> int:
@@ -86,6 +93,10 @@ class Evidence:
     def read(self, window: Window) -> Reading:
         """Stains, tissue and what is legible of it in a window."""
         reading = _read(self.picture, self.tissue, self.second, self.hiding_od, window)
+        if self.keratin is not None and self.keratin[window].any():
+            pixels = self.picture[window]
+            own = self.keratin[window] & (pixels[..., 0] <= self.keratin_od)
+            reading = _against_keratin(reading, pixels, own)
         if self.unread is None:
             return reading
         return replace(reading, legible=reading.legible & ~self.unread[window])
@@ -237,6 +248,13 @@ def _read(
         nuclear = hematoxylin + np.maximum(brown, 0)
         return Reading([nuclear], here, here, hidden)
     return Reading([hematoxylin], here, here & ~hidden, hidden)
+
+
+def _against_keratin(reading: Reading, pixels: FloatArray, keratin: Mask) -> Reading:
+    brown = np.maximum(pixels[..., 1] - np.float32(_BACKGROUND_DAB_OD), 0)
+    stain = np.where(keratin, np.maximum(pixels[..., 0] - brown, 0), reading.stains[0])
+    legible = reading.legible | (keratin & reading.tissue)
+    return replace(reading, stains=[stain, *reading.stains[1:]], legible=legible)
 
 
 def ground_of(stain: FloatArray, legible: Mask, mpp: float) -> FloatArray:
