@@ -70,6 +70,6 @@ def test_a_ridge_with_a_vessel_at_its_tip_is_no_follicle(deep_um, wide_um, sunke
     outside, epidermis = Y < 20, (Y >= 20) & (Y < 39)
     part = (abs(X - 200) * 2 * mpp < wide_um) & (Y >= 39) & ((Y - 39) * mpp < deep_um)
     surface = epidermis | part
-    found = _sunken(surface, outside, ~surface & ~outside, mpp)
+    found = _sunken(surface, outside, np.zeros_like(surface), ~surface & ~outside, mpp)
     assert found[part].any() == sunken
     assert not found[epidermis].any()

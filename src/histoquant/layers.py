@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from histoquant.epithelium import smooth_within
 from histoquant.evidence import Coarse
-from histoquant.tissue import distance_um, drop_small, from_nearest, open_glass, opened
+from histoquant.tissue import closed, distance_um, drop_small, from_nearest, open_glass, opened
 from histoquant.windowed import window_around
 
 FloatArray = npt.NDArray[np.float32]
@@ -41,6 +41,7 @@ _SMALL_SUNKEN_UM2, _SMALL_SUNKEN_RATIO = 6000.0, 1.08
 _SUNKEN_SHAPE = 0.55  # depth over width of what is cut off, at least
 _SUNKEN_HALF_UM = 100.0  # half the width of a follicle, at most
 _SUNKEN_VIEW_UM = 250.0  # around the epidermis: the open surface, from a mouth's width off
+_CANAL_UM, _CANAL_DEPTH_UM, _WALL_UM = 40.0, 50.0, 30.0  # of a follicle: widest, least, thickest
 _MIN_SURFACE_UM = 60.0  # epithelium with less free surface is a follicle or a gland
 
 
@@ -79,17 +80,36 @@ def name_layers(
     glass = open_glass(tissue, mpp)
     keratin = _keratin(dense, glass, mpp)
     epithelium = epithelium & ~keratin
-    corneum = keratin | _corneum(tissue & ~epithelium & ~keratin, epithelium, glass, mpp)
+    # Across the mouths of follicles, or keratin in their canals would join corneum to dermis.
+    whole = (closed(epithelium, _CANAL_UM / 2, mpp) | epithelium) & tissue & ~keratin
+    corneum = keratin | _corneum(tissue & ~whole & ~keratin, whole, glass, mpp)
     least = _MIN_DERMIS_SHARE if sparse else _MIN_PARTED_SHARE
-    corneum |= _flakes(tissue & ~epithelium & ~corneum, corneum | glass, epithelium, mpp, least)
+    corneum |= _flakes(tissue & ~whole & ~corneum, corneum | glass, whole, mpp, least)
+    gaps, canals = _gaps(whole & ~epithelium, corneum | glass, mpp)
+    corneum |= gaps
     surface, adnexa = _split_adnexa(epithelium, corneum | glass, mpp)
-    sunken = _sunken(surface, corneum | glass, tissue & ~epithelium & ~corneum, mpp)
+    sunken = _sunken(surface, corneum | glass, canals, tissue & ~whole & ~corneum, mpp)
     surface, adnexa = surface & ~sunken, adnexa | sunken
     labels = tissue.astype(np.uint8) * np.uint8(DERMIS)
     labels[corneum] = STRATUM_CORNEUM
     labels[adnexa] = ADNEXA
     labels[surface] = EPIDERMIS
     return labels
+
+
+def _gaps(gaps: Mask, outside: Mask, mpp: float) -> tuple[Mask, Mask]:
+    """Narrow gaps in the epithelium that come from outside, and which are canals of follicles.
+
+    A papilla is as narrow, but has epidermis between it and the outside.
+    """
+    count, numbers = cv2.connectedComponents(gaps.astype(np.uint8), connectivity=4)
+    pieces = np.asarray(numbers, np.int64)
+    depth = distance_um(outside, mpp)
+    bottom, beside = np.zeros(count, np.float32), np.zeros(count, np.bool_)
+    np.maximum.at(bottom, pieces[gaps], depth[gaps])
+    beside[np.unique(pieces[gaps & (depth <= 1.5 * mpp)])] = True
+    canals = beside & (bottom >= _CANAL_DEPTH_UM)
+    return beside[pieces] & gaps, canals[pieces] & gaps
 
 
 def _corneum(rest: Mask, epithelium: Mask, glass: Mask, mpp: float) -> Mask:
@@ -232,7 +252,7 @@ def _split_adnexa(epithelium: Mask, outside: Mask, mpp: float) -> tuple[Mask, Ma
     return surface[pieces], epithelium & ~surface[pieces]
 
 
-def _sunken(surface: Mask, outside: Mask, dermis: Mask, mpp: float) -> Mask:
+def _sunken(surface: Mask, outside: Mask, canals: Mask, dermis: Mask, mpp: float) -> Mask:
     """Parts of the epidermis that reach far deeper than its rete ridges: follicles that open.
 
     Depth is taken from the skin surface: the mouth of a follicle, filled with keratin, is none,
@@ -244,23 +264,25 @@ def _sunken(surface: Mask, outside: Mask, dermis: Mask, mpp: float) -> Mask:
     sunken = np.zeros_like(surface)
     if surface.any():
         view = window_around(surface, round(_SUNKEN_VIEW_UM / mpp))
-        sunken[view] = _sunken_in_view(surface[view], outside[view], dermis[view], mpp)
+        sunken[view] = _sunken_in_view(
+            surface[view], outside[view], canals[view], dermis[view], mpp
+        )
     return sunken
 
 
-def _sunken_in_view(surface: Mask, outside: Mask, dermis: Mask, mpp: float) -> Mask:
-    mouth = int(np.ceil(_MOUTH_UM / mpp)) + 1
-    wide = np.pad(outside, mouth, mode="edge")  # glass at the picture's end may go on
-    away = distance_um(distance_um(~wide, mpp) > _MOUTH_UM, mpp)[mouth:-mouth, mouth:-mouth]
-    to_skin = distance_um(surface, mpp)
-    skin = (away <= _MOUTH_UM) & (to_skin <= _MOUTH_UM) & (to_skin <= distance_um(dermis, mpp))
-    depth = distance_um(skin, mpp)
-    border = surface & (distance_um(dermis, mpp) <= 1.5 * mpp) & np.isfinite(depth)
+def _sunken_in_view(
+    surface: Mask, outside: Mask, canals: Mask, dermis: Mask, mpp: float
+) -> Mask:
+    depth = _depth_below_skin(surface, outside, dermis, mpp)
+    away = distance_um(canals, mpp)
+    walls = surface & (away <= _WALL_UM) & (away < depth)
+    kept = surface & ~walls
+    border = kept & (distance_um(dermis, mpp) <= 1.5 * mpp) & np.isfinite(depth)
     if not border.any():
-        return np.zeros_like(surface)
-    base = _level(depth, border, surface)
+        return walls
+    base = _level(depth, border, kept)
     deepest = min(max(_LEAST_SUNKEN_UM, _SUNKEN_RATIO * base), _LOOK_THROUGH_UM)
-    below = surface & (depth > min(base, deepest)) & np.isfinite(depth)
+    below = kept & (depth > min(base, deepest)) & np.isfinite(depth)
     count, numbers = cv2.connectedComponents(below.astype(np.uint8), connectivity=4)
     pieces = np.asarray(numbers, np.int32)
     innermost = np.zeros(count, np.float32)
@@ -272,7 +294,17 @@ def _sunken_in_view(surface: Mask, outside: Mask, dermis: Mask, mpp: float) -> M
     sinks = (innermost > enough) & (reach**2 >= _SUNKEN_SHAPE * area)
     sinks &= _half_widths(below, pieces, count, mpp) <= _SUNKEN_HALF_UM
     sinks[0] = False
-    return np.asarray(sinks[pieces])
+    return np.asarray(sinks[pieces]) | walls
+
+
+def _depth_below_skin(surface: Mask, outside: Mask, dermis: Mask, mpp: float) -> FloatArray:
+    """Distance (um) of every pixel to the open skin surface, drawn on over mouths of follicles."""
+    mouth = int(np.ceil(_MOUTH_UM / mpp)) + 1
+    wide = np.pad(outside, mouth, mode="edge")  # glass at the picture's end may go on
+    away = distance_um(distance_um(~wide, mpp) > _MOUTH_UM, mpp)[mouth:-mouth, mouth:-mouth]
+    to_skin = distance_um(surface, mpp)
+    skin = (away <= _MOUTH_UM) & (to_skin <= _MOUTH_UM) & (to_skin <= distance_um(dermis, mpp))
+    return distance_um(skin, mpp)
 
 
 def _level(depth: FloatArray, border: Mask, surface: Mask) -> float:
