@@ -282,14 +282,16 @@ def _name(
     if evidence.second != "compartment":  # brown hides how dense the hematoxylin is beneath it
         dense = dense_keratin(fields, epithelium)
         keratin = [d | sheet for d, sheet in zip(dense, sheets, strict=True)]
-    sparse = evidence.second == "nuclei"
+    # By nuclei alone, epithelium whose nuclei are sparse looks as dermis does.
+    looks = [None if evidence.second == "nuclei" else field.looks() for field in fields]
     with ThreadPoolExecutor(workers) as pool:
         return list(
             pool.map(
-                lambda f, e, k: name_layers(e, k, f.tissue, f.mpp, sparse=sparse),
+                lambda f, e, k, looks: name_layers(e, k, f.tissue, f.mpp, looks),
                 fields,
                 epithelium,
                 keratin,
+                looks,
             )
         )
 

@@ -110,6 +110,15 @@ class Evidence:
 
 
 @dataclass(frozen=True, eq=False)
+class Looks:
+    """How tissue looks, each float32 (h, w): all its stain, that in nuclei, and brown (a share)."""
+
+    stain: FloatArray
+    nuclei: FloatArray
+    brown: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
 class Coarse:
     """The evidence in one box, averaged to a coarse scale.
 
@@ -139,6 +148,10 @@ class Coarse:
     hematoxylin: FloatArray
     capped: list[FloatArray]
     ground: FloatArray
+
+    def looks(self) -> Looks:
+        """What is alike in all of the dermis."""
+        return Looks(self.hematoxylin, self.capped[0] - self.ground, self.hidden)
 
 
 def weigh(

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from histoquant.epithelium import smooth_within
-from histoquant.evidence import Coarse
+from histoquant.evidence import Coarse, Looks
 from histoquant.tissue import closed, distance_um, drop_small, from_nearest, open_glass, opened
 from histoquant.windowed import window_around
 
@@ -33,7 +33,9 @@ _MIN_KERATIN_UM2 = 2000.0
 _RIM_UM = 5.0  # tissue not twice as wide is a blurred rim or a strand
 _FLAKES_UM = 150.0  # keratin farther from epithelium than this is debris
 _MIN_DERMIS_SHARE = 0.5  # of the area of the epidermis that it carries
-_MIN_PARTED_SHARE = 0.15  # of a piece of dermis that a follicle parts from the rest
+_MIN_PARTED_SHARE = 0.15  # of one that is wider than corneum
+_MIN_PARTED_UM2 = 8000.0  # of one that looks as the rest of the dermis does
+_ALIKE, _ALIKE_BROWN = 0.3, 0.1
 _MOUTH_UM = 60.0  # half the width of the widest opening of a follicle
 _BASE_SHARE = 0.6  # of the junction lies above it; follicles make up less than the rest
 _SUNKEN_RATIO, _LEAST_SUNKEN_UM = 1.9, 160.0  # rete ridges reach less deep
@@ -57,7 +59,7 @@ def dense_keratin(fields: Sequence[Coarse], epithelium: Sequence[Mask]) -> list[
 
 
 def name_layers(
-    epithelium: Mask, dense: Mask, tissue: Mask, mpp: float, *, sparse: bool = False
+    epithelium: Mask, dense: Mask, tissue: Mask, mpp: float, looks: Looks | None = None
 ) -> Labels:
     """Label epidermis, stratum corneum, adnexa and dermis.
 
@@ -69,9 +71,9 @@ def name_layers(
         bool (h, w), from `dense_keratin`.
     tissue
         bool (h, w).
-    sparse
-        Whether pale layers on top of the epithelium may be epithelium that was missed, thicker
-        than corneum.
+    looks
+        What is alike in all of the dermis. Without, a piece of it that a follicle parts from the
+        rest is not told from corneum.
 
     Returns
     -------
@@ -83,8 +85,7 @@ def name_layers(
     # Across the mouths of follicles, or keratin in their canals would join corneum to dermis.
     whole = (closed(epithelium, _CANAL_UM / 2, mpp) | epithelium) & tissue & ~keratin
     corneum = keratin | _corneum(tissue & ~whole & ~keratin, whole, glass, mpp)
-    least = _MIN_DERMIS_SHARE if sparse else _MIN_PARTED_SHARE
-    corneum |= _flakes(tissue & ~whole & ~corneum, corneum | glass, whole, mpp, least)
+    corneum |= _flakes(tissue & ~whole & ~corneum, corneum | glass, whole, looks, mpp)
     gaps, canals = _gaps(whole & ~epithelium, corneum | glass, mpp)
     corneum |= gaps
     surface, adnexa = _split_adnexa(epithelium, corneum | glass, mpp)
@@ -184,7 +185,7 @@ def _keratin(dense: Mask, glass: Mask, mpp: float) -> Mask:
 
 
 def _flakes(
-    rest: Mask, outside: Mask, epithelium: Mask, mpp: float, least_share: float
+    rest: Mask, outside: Mask, epithelium: Mask, looks: Looks | None, mpp: float
 ) -> Mask:
     """Tissue on the free side of the epithelium: far smaller than a dermis under it would be.
 
@@ -202,12 +203,30 @@ def _flakes(
     free = np.bincount(pieces[near], minlength=count)
     narrow = 2 * _half_widths(thick, pieces, count, mpp) <= _THICK_CORNEUM_UM
     thin = narrow & (area <= _MAX_THICK_SHARE * _largest_rival(pieces, area, epithelium, mpp))
-    # A follicle parts the dermis: what is wider than corneum may be less than half as large.
-    least = np.where(narrow, _MIN_DERMIS_SHARE, least_share)
+    # A follicle parts the dermis: a piece of it may be less than half as large.
+    least = np.where(narrow | (looks is None), _MIN_DERMIS_SHARE, _MIN_PARTED_SHARE)
     dermal = (free == 0) | ((area >= least * carried) & ~thin)
+    dermal |= _like_largest(pieces, area, looks) & (area * mpp**2 >= _MIN_PARTED_UM2)
     dermal[0] = False
     away = distance_um(dermal[pieces], mpp) > 2 * _RIM_UM
     return rest & away & (distance_um(epithelium, mpp) <= _FLAKES_UM)
+
+
+def _like_largest(
+    pieces: npt.NDArray[np.int32], area: npt.NDArray[np.int64], looks: Looks | None
+) -> Mask:
+    """Which of the numbered pieces look as the largest does, the body of the dermis."""
+    alike = np.ones(len(area), np.bool_)
+    if looks is None or len(area) < 2:
+        return ~alike
+    largest = 1 + int(np.argmax(area[1:]))
+    stain, nuclei, brown = (
+        np.bincount(pieces.ravel(), look.ravel(), len(area)) / np.maximum(area, 1)
+        for look in (looks.stain, looks.nuclei, looks.brown)
+    )
+    for mean in (stain, nuclei):
+        alike &= np.abs(mean - mean[largest]) <= _ALIKE * mean[largest]
+    return np.asarray(alike & (np.abs(brown - brown[largest]) <= _ALIKE_BROWN))
 
 
 def _largest_neighbour(
