@@ -86,8 +86,10 @@ def name_layers(
     whole = (closed(epithelium, _CANAL_UM / 2, mpp) | epithelium) & tissue & ~keratin
     corneum = keratin | _corneum(tissue & ~whole & ~keratin, whole, glass, mpp)
     corneum |= _flakes(tissue & ~whole & ~corneum, corneum | glass, whole, looks, mpp)
-    gaps, canals = _gaps(whole & ~epithelium, corneum | glass, mpp)
-    corneum |= gaps
+    gaps = whole & ~epithelium
+    canals = _canals(gaps, corneum | glass, mpp)
+    # Other gaps are what lies before them: notches of the surface, papillae, corners of dermis.
+    corneum |= canals | (gaps & from_nearest(corneum, tissue & ~whole))
     surface, adnexa = _split_adnexa(epithelium, corneum | glass, mpp)
     sunken = _sunken(surface, corneum | glass, canals, tissue & ~whole & ~corneum, mpp)
     surface, adnexa = surface & ~sunken, adnexa | sunken
@@ -98,19 +100,18 @@ def name_layers(
     return labels
 
 
-def _gaps(gaps: Mask, outside: Mask, mpp: float) -> tuple[Mask, Mask]:
-    """Narrow gaps in the epithelium that come from outside, and which are canals of follicles.
+def _canals(gaps: Mask, outside: Mask, mpp: float) -> Mask:
+    """Narrow gaps in the epithelium that lead from outside into the depth: follicles that open.
 
     A papilla is as narrow, but has epidermis between it and the outside.
     """
     count, numbers = cv2.connectedComponents(gaps.astype(np.uint8), connectivity=4)
     pieces = np.asarray(numbers, np.int64)
     depth = distance_um(outside, mpp)
-    bottom, beside = np.zeros(count, np.float32), np.zeros(count, np.bool_)
+    bottom, opens = np.zeros(count, np.float32), np.zeros(count, np.bool_)
     np.maximum.at(bottom, pieces[gaps], depth[gaps])
-    beside[np.unique(pieces[gaps & (depth <= 1.5 * mpp)])] = True
-    canals = beside & (bottom >= _CANAL_DEPTH_UM)
-    return beside[pieces] & gaps, canals[pieces] & gaps
+    opens[np.unique(pieces[gaps & (depth <= 1.5 * mpp)])] = True
+    return np.asarray((opens & (bottom >= _CANAL_DEPTH_UM))[pieces] & gaps)
 
 
 def _corneum(rest: Mask, epithelium: Mask, glass: Mask, mpp: float) -> Mask:
