@@ -213,7 +213,7 @@ def find_compartments(
         return _only_dermis(tissue, mpp, why)
     named = _name(fields, epithelium, sheets, evidence, workers)
     crowds = [np.zeros_like(mask) for mask in epithelium]
-    if evidence.second not in ("nuclei", "compartment"):
+    if evidence.has_marker:
         below = [_below(labels, f.mpp) for labels, f in zip(named, fields, strict=True)]
         crowds = find_crowds(fields, epithelium, below)
         if any(c.any() for c in crowds):
@@ -282,8 +282,8 @@ def _name(
     if evidence.second != "compartment":  # brown hides how dense the hematoxylin is beneath it
         dense = dense_keratin(fields, epithelium)
         keratin = [d | sheet for d, sheet in zip(dense, sheets, strict=True)]
-    # By nuclei alone, epithelium whose nuclei are sparse looks as dermis does.
-    looks = [None if evidence.second == "nuclei" else field.looks() for field in fields]
+    # By nuclei alone sparse epithelium looks as dermis does, and with eosin keratin may.
+    looks = [field.looks() if evidence.has_marker else None for field in fields]
     with ThreadPoolExecutor(workers) as pool:
         return list(
             pool.map(

@@ -90,6 +90,11 @@ class Evidence:
         """Which of the stains places the border: the second where it tells more than the first."""
         return -1 if self.second in ("nuclei", "compartment") else 0
 
+    @property
+    def has_marker(self) -> bool:
+        """Whether hematoxylin tells epithelium from dermis, beside a marker."""
+        return self.second in ("marker", "nuclear_marker")
+
     def read(self, window: Window) -> Reading:
         """Stains, tissue and what is legible of it in a window."""
         reading = _read(self.picture, self.tissue, self.second, self.hiding_od, window)
