@@ -9,9 +9,10 @@ to nothing, and no step holds floats of the fine scale for more than a few windo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, cast
 
 import cv2
@@ -21,13 +22,19 @@ import numpy.typing as npt
 from histoquant.blocks import Block
 from histoquant.border import FULL, sharpen
 from histoquant.brown import broad_brown, brown_surface, stands_without
-from histoquant.epithelium import clean, find_epithelium, find_crowds
-from histoquant.evidence import Coarse, Evidence, SecondStain, average, weigh
+from histoquant.epithelium import find_crowds, find_epithelium, without
+from histoquant.evidence import Coarse, Evidence, Looks, SecondStain, average, weigh
 from histoquant.layers import (
     ADNEXA as ADNEXA,
 )
 from histoquant.layers import (
     BACKGROUND as BACKGROUND,
+)
+from histoquant.layers import (
+    CROWDED,
+    dense_keratin,
+    name_layers,
+    spread_labels,
 )
 from histoquant.layers import (
     DERMIS as DERMIS,
@@ -37,12 +44,6 @@ from histoquant.layers import (
 )
 from histoquant.layers import (
     STRATUM_CORNEUM as STRATUM_CORNEUM,
-)
-from histoquant.layers import (
-    CROWDED,
-    dense_keratin,
-    name_layers,
-    spread_labels,
 )
 from histoquant.settings import AnatomySettings
 from histoquant.tissue import Pixels, distance_um, drop_small
@@ -184,10 +185,66 @@ def find_compartments(
     boxes = boxes_around(tissue, int(np.ceil(_MARGIN_UM / mpp)))
     factor = max(1, round(_COARSE_UM / mpp))
 
+    def read(evidence: Evidence) -> list[Coarse]:
+        return [average(evidence, box, factor, mpp, workers) for box in boxes]
+
     def look(use: SecondStain) -> tuple[Evidence, list[Coarse]]:
         evidence = weigh(stains, tissue, use, boxes, workers, unread)
-        return evidence, [average(evidence, box, factor, mpp, workers) for box in boxes]
+        return evidence, read(evidence)
 
+    found = _find(look, read, tissue.shape, factor, second, settings, workers)
+    why = _no_epithelium(found.epithelium, found.separation)
+    if why:
+        return _only_dermis(tissue, mpp, why)
+    evidence, sheets, separation = found.evidence, found.sheets, found.separation
+    named, looks = _name_coarsely(found, settings, workers)
+    del found  # floats and masks of all of a large slide: they need not be kept for the rest
+    if not any((labels == EPIDERMIS).any() for labels in named):
+        return _only_dermis(tissue, mpp, "no dense region has a free surface")
+    rough = _refine([_with_body(n, k.mpp) for n, k in zip(named, looks, strict=True)],
+                    boxes, tissue, factor)  # fmt: skip
+    sharp, score = sharpen(evidence, rough, mpp, settings, boxes, workers)
+    sharp |= rough == ADNEXA
+    del rough
+    coarse = [
+        _coarsen(sharp[window_of(box)], factor) & look.tissue
+        for box, look in zip(boxes, looks, strict=True)
+    ]
+    if not any(mask.any() for mask in coarse):
+        return _only_dermis(tissue, mpp, "the dense regions dissolve when looked at closely")
+    named = _name(looks, coarse, sheets, evidence, workers)
+    labels = _draw(named, coarse, sharp, boxes, tissue, factor)
+    # Where the two disagree the score must follow the labels, or contours stray.
+    inside = labels == EPIDERMIS
+    np.maximum(score, np.int8(_LEAST_SCORE), out=score, where=inside)
+    np.minimum(score, np.int8(-_LEAST_SCORE), out=score, where=~inside)
+    return Compartments(labels, mpp, score, "", separation)
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """Epithelium on the coarse scale, field by field, and what it was told by.
+
+    `sheets` are brown stratum corneum.
+    """
+
+    evidence: Evidence
+    fields: list[Coarse]
+    epithelium: list[Mask]
+    sheets: list[Mask]
+    separation: float
+
+
+def _find(
+    look: Callable[[SecondStain], tuple[Evidence, list[Coarse]]],
+    read: Callable[[Evidence], list[Coarse]],
+    shape: tuple[int, ...],
+    factor: int,
+    second: SecondStain,
+    settings: AnatomySettings,
+    workers: int,
+) -> _Found:
+    """Find epithelium by what the second stain turns out to be good for on this slide."""
     evidence, fields = look("marker" if second == "nuclear_marker" else second)
     plain = fields
     brown = broad_brown(fields, settings) if evidence.second == "marker" else []
@@ -195,51 +252,44 @@ def find_compartments(
     if second == "nuclear_marker" and not is_brown:
         evidence, fields = look(second)
     epithelium, separation = find_epithelium(fields, settings, workers)
-    sheets, most_od = [np.zeros_like(mask) for mask in epithelium], 0.0
+    none = [np.zeros_like(mask) for mask in epithelium]
     if is_brown and (
         _no_epithelium(epithelium, separation) or not stands_without(fields, brown, epithelium)
     ):
         evidence, fields = look("compartment")
         epithelium, separation = find_epithelium(fields, settings, workers, brown)
-    elif second in ("marker", "nuclear_marker"):
-        sheets, most_od = brown_surface(plain, epithelium)
+        return _Found(evidence, fields, epithelium, none, separation)
+    if not evidence.has_marker:
+        return _Found(evidence, fields, epithelium, none, separation)
+    sheets, most_od = brown_surface(plain, epithelium)
     if any(sheet.any() for sheet in sheets):
-        around = _around(sheets, fields, tissue.shape, factor)
+        around = _around(sheets, fields, shape, factor)
         evidence = replace(evidence, keratin=around, keratin_od=most_od)
-        fields = [average(evidence, box, factor, mpp, workers) for box in boxes]
+        fields = read(evidence)
         epithelium, separation = find_epithelium(fields, settings, workers)
-    why = _no_epithelium(epithelium, separation)
-    if why:
-        return _only_dermis(tissue, mpp, why)
-    named = _name(fields, epithelium, sheets, evidence, workers)
-    crowds = [np.zeros_like(mask) for mask in epithelium]
-    if evidence.has_marker:
-        below = [_below(labels, f.mpp) for labels, f in zip(named, fields, strict=True)]
-        crowds = find_crowds(fields, epithelium, below)
-        if any(c.any() for c in crowds):
-            epithelium = [clean(e & ~c, f.mpp, settings) for e, c, f in zip(epithelium, crowds, fields, strict=True)]
-            named = _name(fields, epithelium, sheets, evidence, workers)
-    if not any((labels == EPIDERMIS).any() for labels in named):
-        return _only_dermis(tissue, mpp, "no dense region has a free surface")
-    bodies = [_with_body(labels, field.mpp) for labels, field in zip(named, fields, strict=True)]
-    for body, crowd in zip(bodies, crowds, strict=True):
-        body[crowd & (body == DERMIS)] = CROWDED
-    rough = _refine(bodies, boxes, tissue, factor)
-    sharp, score = sharpen(evidence, rough, mpp, settings, boxes, workers)
-    sharp |= rough == ADNEXA
-    del rough  # masks of all of a large slide: it need not be kept for the rest
-    coarse = [
-        _coarsen(sharp[window_of(box)], factor) & f.tissue
-        for box, f in zip(boxes, fields, strict=True)
-    ]
-    if not any(mask.any() for mask in coarse):
-        return _only_dermis(tissue, mpp, "the dense regions dissolve when looked at closely")
-    labels = _draw(_name(fields, coarse, sheets, evidence, workers), coarse, sharp, boxes, tissue, factor)
-    # Where the two disagree the score must follow the labels, or contours stray.
-    inside = labels == EPIDERMIS
-    np.maximum(score, np.int8(_LEAST_SCORE), out=score, where=inside)
-    np.minimum(score, np.int8(-_LEAST_SCORE), out=score, where=~inside)
-    return Compartments(labels, mpp, score, "", separation)
+    return _Found(evidence, fields, epithelium, sheets, separation)
+
+
+def _name_coarsely(
+    found: _Found, settings: AnatomySettings, workers: int
+) -> tuple[list[Labels], list[Looks]]:
+    """Coarse labels, with dermis that is crowded with cells apart, and what they were named by."""
+    looks = [field.looks() for field in found.fields]
+    name = partial(_name, looks, sheets=found.sheets, evidence=found.evidence, workers=workers)
+    named = name(found.epithelium)
+    if not found.evidence.has_marker:
+        return named, looks
+    below = [_below(labels, look.mpp) for labels, look in zip(named, looks, strict=True)]
+    crowds = find_crowds(found.fields, found.epithelium, below)
+    if not any(crowd.any() for crowd in crowds):
+        return named, looks
+    named = name([
+        without(e, crowd, look.mpp, settings)
+        for e, crowd, look in zip(found.epithelium, crowds, looks, strict=True)
+    ])  # fmt: skip
+    for labels, crowd in zip(named, crowds, strict=True):
+        labels[crowd & (labels == DERMIS)] = CROWDED
+    return named, looks
 
 
 def _only_dermis(tissue: Mask, mpp: float, why: str) -> Compartments:
@@ -272,7 +322,7 @@ def _around(
 
 
 def _name(
-    fields: Sequence[Coarse],
+    looks: Sequence[Looks],
     epithelium: Sequence[Mask],
     sheets: Sequence[Mask],
     evidence: Evidence,
@@ -280,20 +330,16 @@ def _name(
 ) -> list[Labels]:
     keratin = list(sheets)
     if evidence.second != "compartment":  # brown hides how dense the hematoxylin is beneath it
-        dense = dense_keratin(fields, epithelium)
+        dense = dense_keratin(looks, epithelium)
         keratin = [d | sheet for d, sheet in zip(dense, sheets, strict=True)]
-    # By nuclei alone sparse epithelium looks as dermis does, and with eosin keratin may.
-    looks = [field.looks() if evidence.has_marker else None for field in fields]
+
+    def name(look: Looks, own: Mask, dense: Mask) -> Labels:
+        # By nuclei alone sparse epithelium looks as dermis does, and with eosin keratin may.
+        telling = look if evidence.has_marker else None
+        return name_layers(own, dense, look.tissue, look.mpp, telling)
+
     with ThreadPoolExecutor(workers) as pool:
-        return list(
-            pool.map(
-                lambda f, e, k, looks: name_layers(e, k, f.tissue, f.mpp, looks),
-                fields,
-                epithelium,
-                keratin,
-                looks,
-            )
-        )
+        return list(pool.map(name, looks, epithelium, keratin))
 
 
 def _below(labels: Labels, mpp: float) -> Mask:
@@ -305,7 +351,7 @@ def _below(labels: Labels, mpp: float) -> Mask:
 def _with_body(labels: Labels, mpp: float) -> Labels:
     """The labels without dermis too small to have a border worth sharpening."""
     body = labels.copy()
-    dermis = labels == DERMIS
+    dermis = (labels == DERMIS) | (labels == CROWDED)
     body[dermis & ~drop_small(dermis, _MIN_DERMIS_UM2 / mpp**2)] = BACKGROUND
     return body
 

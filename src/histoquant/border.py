@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 from skimage.restoration import denoise_tv_chambolle
@@ -165,8 +164,9 @@ def sharpen(
     score
         int8 (h, w), above 0 in epithelium; its zero line is the border with sub-pixel accuracy.
     """
-    epithelium = labels == EPIDERMIS
-    edges, around = _certain(epithelium), np.isin(labels, [front.code for front in _FRONTS])
+    epithelium, edges = labels == EPIDERMIS, None
+    around = np.isin(labels, [front.code for front in _FRONTS])
+    both = epithelium | around
     for scales, zone_um, margin_um, ground in _ROUNDS:
         step = _Round(evidence, labels, epithelium, around, mpp, scales, zone_um, margin_um, ground)
         blocks = step.blocks()
@@ -175,11 +175,12 @@ def sharpen(
         rules = _rules(step, sums, caps)
         if not rules:
             break
-        decide, both = partial(_decide, step, rules), epithelium | around
-        epithelium, edges = _drawn(decide, blocks, epithelium, workers)
+        edges = None  # on a large slide masks take most of the memory
+        epithelium, edges = _drawn(partial(_decide, step, rules), blocks, epithelium, workers)
         epithelium = _without_specks(epithelium, both, boxes, mpp, settings)
         around = both & ~epithelium
-    both = epithelium | around
+    del around
+    edges = _certain(epithelium) if edges is None else edges
     taut = partial(_tauten, edges, both, evidence.tissue, mpp)
     blocks = [b for b in plan_blocks(edges.shape, _BLOCK_PX) if _is_mixed(edges[window_of(b)])]
     epithelium, edges = _drawn(taut, blocks, epithelium, workers)

@@ -65,9 +65,7 @@ def stands_without(
     return 0 < layer < _MAX_LAYER * other and (below or layer >= area)
 
 
-def brown_surface(
-    fields: Sequence[Coarse], epithelium: Sequence[Mask]
-) -> tuple[list[Mask], float]:
+def brown_surface(fields: Sequence[Coarse], epithelium: Sequence[Mask]) -> tuple[list[Mask], float]:
     """Sheets of strong marker along the free surface: stratum corneum.
 
     Unlike positive nuclei it is brown with no more blue than most of the `epithelium` has.
@@ -88,7 +86,9 @@ def brown_surface(
 
 
 def _sheets(field: Coarse, epithelium: Mask, usual_od: float) -> Mask:
-    strong = field.tissue & (field.hidden > _SHEET_SHARE) & (field.hematoxylin <= _MOST_BLUE * usual_od)
+    strong = (
+        field.tissue & (field.hidden > _SHEET_SHARE) & (field.hematoxylin <= _MOST_BLUE * usual_od)
+    )
     glass = open_glass(field.tissue, field.mpp)
     # Positive nuclei below a sheet are bumps on it, narrower than the sheet is long.
     outside = opened(closed(strong | glass, _SHEET_GAP_UM, field.mpp), _BUMP_UM, field.mpp)

@@ -33,11 +33,11 @@ _EDGE_UM = 20.0  # the picture's glass border says nothing about epidermis again
 _STEEP_SHARE = 0.2  # of the tissue: where hematoxylin changes most; no more than its rim
 _SCALES_UM = (2.0, 4.0, 8.0, 14.0)
 _SEED_INNER_UM, _SEED_OUTER_UM, _SEED_REACH_UM = 6.0, 10.0, 300.0
-_ROUNDS = 3
+_ROUNDS, _FIRM_ROUNDS = 3, 1  # of which the first take no thin strands
 _CROWD_UM = 8.0
 _CROWD_SEED, _CROWD_RIM = (-2.25, 0.3), (-1.25, 0.2)
 _MIN_CROWD_UM2 = 1200.0
-_OPEN_UM = 4.0  # half the width of the thinnest epidermal strand kept
+_OPEN_UM, _THIN_UM = 6.0, 4.0  # half the width of the thinnest epidermal strand that teaches; kept
 _AROUND_PX = 16
 _MIN_HOLE_UM2 = 1500.0  # smaller holes in the epidermis are oedema, cysts or noise
 _SAMPLES = 200_000  # pixels of a class that its discriminant is trained on
@@ -74,12 +74,22 @@ def find_epithelium(
         tasks = [[pool.submit(task) for task in _features(field)] for field in fields]
         features = [[task.result() for task in row] for row in tasks]
         epithelium, separation = seeds, 0.0
-        for _ in range(_ROUNDS):
+        for number in range(_ROUNDS):
             learned = _learn(fields, features, epithelium, pool)
             if learned is None:
                 return [np.zeros_like(seed) for seed in seeds], 0.0
             weights, offset, separation = learned
-            epithelium = _decide(fields, features, weights, offset, settings, pool)
+            above = [
+                (score(layers, weights, offset) > 0) & field.tissue
+                for layers, field in zip(features, fields, strict=True)
+            ]
+            epithelium = [clean(a, f.mpp, settings) for a, f in zip(above, fields, strict=True)]
+            if number >= _FIRM_ROUNDS:
+                # The walls of follicles are as thin as noise in the dermis, and hang on to more.
+                epithelium = [
+                    touching(clean(a, f.mpp, settings, _THIN_UM), e) | e
+                    for a, e, f in zip(above, epithelium, fields, strict=True)
+                ]
     return epithelium, separation
 
 
@@ -97,21 +107,6 @@ def _learn(
     return discriminate(*(_moments(c) for c in classes))
 
 
-def _decide(
-    fields: Sequence[Coarse],
-    features: Sequence[Sequence[FloatArray]],
-    weights: Floats,
-    offset: float,
-    settings: AnatomySettings,
-    pool: ThreadPoolExecutor,
-) -> list[Mask]:
-    def decide(field: Coarse, layers: Sequence[FloatArray]) -> Mask:
-        above = score(layers, weights, offset) > 0
-        return clean(above & field.tissue, field.mpp, settings)
-
-    return list(pool.map(decide, fields, features))
-
-
 def find_crowds(
     fields: Sequence[Coarse], epithelium: Sequence[Mask], below: Sequence[Mask]
 ) -> list[Mask]:
@@ -127,7 +122,9 @@ def find_crowds(
     """
     grounds = [smooth_within(f.ground, f.legible, _CROWD_UM / f.mpp) for f in fields]
     means = [smooth_within(f.capped[0], f.legible, _CROWD_UM / f.mpp) for f in fields]
-    shares = [g / np.maximum(m, 1e-3) for g, m in zip(grounds, means, strict=True)]
+    shares = [
+        np.asarray(g / np.maximum(m, 1e-3), np.float32) for g, m in zip(grounds, means, strict=True)
+    ]
     inside, outside = zip(*map(_sides, fields, epithelium), strict=True)
     crowds = [np.zeros_like(e) for e in epithelium]
     if not (any(i.any() for i in inside) and any(o.any() for o in outside)):
@@ -142,12 +139,17 @@ def find_crowds(
         score = (grounds[k] - level) / (high - level) + (shares[k] - share) / (high_share - share)
         own = epithelium[k] & below[k]
         seeds, wide = (
-            opened(own & (score < least) & (pale > paler), _OPEN_UM, field.mpp)
+            opened(own & (score < least) & (pale > paler), _THIN_UM, field.mpp)
             for least, paler in (_CROWD_SEED, _CROWD_RIM)
         )
         seeds = drop_small(seeds, _MIN_CROWD_UM2 / field.mpp**2)
         crowds[k] = touching(wide, seeds) | seeds
     return crowds
+
+
+def without(epithelium: Mask, crowd: Mask, mpp: float, settings: AnatomySettings) -> Mask:
+    """`epithelium` less a crowd."""
+    return clean(epithelium & ~crowd, mpp, settings, _THIN_UM)
 
 
 def _levels_of(layers: Sequence[FloatArray], masks: Sequence[Mask]) -> tuple[float, float]:
@@ -171,9 +173,9 @@ def smooth_within(values: FloatArray, mask: Mask | FloatArray, sigma_px: float) 
     return cast(FloatArray, np.divide(total, share, out=share))
 
 
-def clean(mask: Mask, mpp: float, settings: AnatomySettings) -> Mask:
-    """`mask` without thin strands, small pieces and small holes."""
-    return drop_specks(opened(mask, _OPEN_UM, mpp), mpp, settings)
+def clean(mask: Mask, mpp: float, settings: AnatomySettings, thinnest_um: float = _OPEN_UM) -> Mask:
+    """`mask` without strands thinner than `thinnest_um` to either side, specks and small holes."""
+    return drop_specks(opened(mask, thinnest_um, mpp), mpp, settings)
 
 
 def drop_specks(mask: Mask, mpp: float, settings: AnatomySettings) -> Mask:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from histoquant.epithelium import smooth_within
-from histoquant.evidence import Coarse, Looks
+from histoquant.evidence import Looks
 from histoquant.tissue import closed, distance_um, drop_small, from_nearest, open_glass, opened
 from histoquant.windowed import window_around
 
@@ -47,14 +47,14 @@ _CANAL_UM, _CANAL_DEPTH_UM, _WALL_UM = 40.0, 50.0, 30.0  # of a follicle: widest
 _MIN_SURFACE_UM = 60.0  # epithelium with less free surface is a follicle or a gland
 
 
-def dense_keratin(fields: Sequence[Coarse], epithelium: Sequence[Mask]) -> list[Mask]:
+def dense_keratin(looks: Sequence[Looks], epithelium: Sequence[Mask]) -> list[Mask]:
     """Evenly dense layers: keratin that takes up the counterstain, and perhaps epithelium."""
-    smooth = [smooth_within(f.hematoxylin, f.tissue, _KERATIN_UM / f.mpp) for f in fields]
+    smooth = [smooth_within(look.stain, look.tissue, _KERATIN_UM / look.mpp) for look in looks]
     inside = [s[e] for s, e in zip(smooth, epithelium, strict=True)]
     level = _KERATIN_RATIO * np.median(np.concatenate(inside))
     return [
-        drop_small((s > level) & f.tissue, _MIN_KERATIN_UM2 / f.mpp**2)
-        for s, f in zip(smooth, fields, strict=True)
+        drop_small((s > level) & look.tissue, _MIN_KERATIN_UM2 / look.mpp**2)
+        for s, look in zip(smooth, looks, strict=True)
     ]
 
 
@@ -185,9 +185,7 @@ def _keratin(dense: Mask, glass: Mask, mpp: float) -> Mask:
     return np.asarray(at_surface[pieces])
 
 
-def _flakes(
-    rest: Mask, outside: Mask, epithelium: Mask, looks: Looks | None, mpp: float
-) -> Mask:
+def _flakes(rest: Mask, outside: Mask, epithelium: Mask, looks: Looks | None, mpp: float) -> Mask:
     """Tissue on the free side of the epithelium: far smaller than a dermis under it would be.
 
     Or a thin layer of it, with a far larger piece of tissue, the dermis, at the same epithelium.
@@ -290,9 +288,7 @@ def _sunken(surface: Mask, outside: Mask, canals: Mask, dermis: Mask, mpp: float
     return sunken
 
 
-def _sunken_in_view(
-    surface: Mask, outside: Mask, canals: Mask, dermis: Mask, mpp: float
-) -> Mask:
+def _sunken_in_view(surface: Mask, outside: Mask, canals: Mask, dermis: Mask, mpp: float) -> Mask:
     depth = _depth_below_skin(surface, outside, dermis, mpp)
     away = distance_um(canals, mpp)
     walls = surface & (away <= _WALL_UM) & (away < depth)
