@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from histoquant.anatomy import DERMIS, EPIDERMIS
-from histoquant.evidence import ground_of, weigh
-from histoquant.layers import _sunken
+from histoquant.anatomy import ADNEXA, BACKGROUND, DERMIS, EPIDERMIS, STRATUM_CORNEUM, Compartments
+from histoquant.artefacts import BLUR, FOLD
+from histoquant.blocks import Block
+from histoquant.border import FULL, sharpen
+from histoquant.brown import brown_surface
+from histoquant.epithelium import find_crowds
+from histoquant.evidence import Coarse, Looks, average, ground_of, weigh
+from histoquant.layers import CROWDED, _sunken, name_layers
 from histoquant.nuclear_anatomy import _sparse_epithelium
+from histoquant.quality import hide
 from histoquant.quality.folds import find_folds
+from histoquant.settings import AnatomySettings
 from histoquant.windowed import boxes_around
 
 Y, X = np.mgrid[:240, :400]
 ALL = np.ones(Y.shape, bool)
+BOX = Block(0, 0, *Y.shape)
+COARSE_UM = 4.0
+
+
+def coarse(hematoxylin, ground=None, hidden=None, tissue=ALL):
+    """Evidence at 4 um/px as `average` would give it."""
+    hematoxylin, ground, hidden = (
+        np.asarray(np.zeros(Y.shape) if layer is None else layer, np.float32)
+        for layer in (hematoxylin, ground, hidden)
+    )
+    legible = tissue.astype(np.float32)
+    return Coarse(BOX, COARSE_UM, tissue, legible, hidden, hematoxylin, [hematoxylin], ground)
 
 
 def test_epidermis_is_no_fold_for_standing_out_from_glass_and_dermis():
@@ -73,3 +94,120 @@ def test_a_ridge_with_a_vessel_at_its_tip_is_no_follicle(deep_um, wide_um, sunke
     found = _sunken(surface, outside, np.zeros_like(surface), ~surface & ~outside, mpp)
     assert found[part].any() == sunken
     assert not found[epidermis].any()
+
+
+# Epidermis of 72 um under corneum of 16 um, at 4 um/px.
+GLASS, CORNEUM, EPITHELIUM = Y < 20, (Y >= 20) & (Y < 24), (Y >= 24) & (Y < 42)
+NO_KERATIN = np.zeros_like(ALL)
+
+
+def test_a_follicle_that_opens_is_no_epidermis_and_a_papilla_is_no_follicle():
+    beside = np.abs(X - 200)
+    canal = (beside < 4) & (Y >= 20) & (Y < 100)
+    walls = (beside >= 4) & (beside < 9) & (Y >= 24) & (Y < 100)
+    papilla = (np.abs(X - 100) < 4) & (Y >= 32) & (Y < 42)
+    labels = name_layers((EPITHELIUM & ~canal & ~papilla) | walls, NO_KERATIN, ~GLASS, COARSE_UM)
+    assert (labels[canal & (Y < 95)] == STRATUM_CORNEUM).all()
+    assert (labels[walls & (Y > 34)] == ADNEXA).all()
+    assert (labels[papilla] == DERMIS).all()
+    assert (labels[EPITHELIUM & ~papilla & (beside > 14)] == EPIDERMIS).all()
+    assert (labels[CORNEUM] == STRATUM_CORNEUM).all()
+
+
+@pytest.mark.parametrize(("brown", "name"), [(0.0, DERMIS), (0.6, STRATUM_CORNEUM)])
+def test_dermis_beyond_a_follicle_is_told_by_its_looks(brown, name):
+    """It lies between glass and epithelium, thin, and smaller than what is left of the dermis."""
+    follicle = (np.abs(X - 250) < 8) & (Y >= 42) & (Y < 60)
+    tissue = ~GLASS & (np.where(X > 250, 60, 160) > Y) & (X < 380)
+    beyond = tissue & (X >= 260) & (Y >= 42)
+    stain = np.where(EPITHELIUM | follicle, 0.2, 0.05).astype(np.float32)
+    shares = np.where(beyond, brown, 0.0)
+    half = (layer.astype(np.float16) for layer in (stain / 4, shares))
+    looks = Looks(BOX, COARSE_UM, tissue, stain, *half)
+    epithelium = tissue & (EPITHELIUM | follicle)
+    labels = name_layers(epithelium, NO_KERATIN, tissue, COARSE_UM, looks)
+    inner = beyond & (Y > 46) & (Y < 56) & (X > 265) & (X < 370)
+    assert (labels[inner] == name).mean() > 0.95
+
+
+@pytest.mark.parametrize("between", [0.05, 0.13])
+def test_cells_are_a_crowd_when_dermis_lies_between_them(between):
+    """As dense as epithelium; what lies between them is cytoplasm, or it is not."""
+    rng = np.random.default_rng(3)
+    below = (Y >= 42) & (Y < 52) & (X > 100) & (X < 250)
+    whole = EPITHELIUM | below
+    spread = rng.normal(0, 0.02, (3, *Y.shape))
+    ground = np.where(EPITHELIUM, 0.13, np.where(below, between, 0.05)) + spread[0]
+    stain = np.where(whole, 0.2, 0.08) + spread[1]
+    field = coarse(np.where(GLASS, 0, stain), np.where(GLASS, 0, ground), tissue=~GLASS)
+    (crowd,) = find_crowds([field], [whole], [Y >= 33])
+    assert crowd[below & (X > 104) & (X < 246) & (Y > 43)].mean() > (0.9 if between < 0.1 else -1)
+    assert crowd[EPITHELIUM & (Y < 38)].mean() < 0.02
+    assert crowd.any() == (between < 0.1)
+
+
+def test_the_border_with_a_crowd_runs_where_cytoplasm_ends():
+    """Nuclei lie as close on both sides of it, and the first guess is 10 um off."""
+    border = 100
+    stain = np.where(border > Y, 0.14, 0.03).astype(np.float32)
+    stain[(Y % 5 < 2) & (X % 5 < 2)] = 0.5
+    stain[Y >= 160] = 0.03
+    picture = np.dstack([stain, np.zeros_like(stain), np.zeros_like(stain)])
+    labels = np.select([border + 5 > Y, Y < 160], [EPIDERMIS, CROWDED], DERMIS).astype(np.uint8)
+    evidence = weigh(picture, ALL, "marker", [BOX], 1)
+    inside, _ = sharpen(evidence, labels, 2.0, AnatomySettings(), [BOX])
+    off = inside[:, 20:-20].sum(axis=0) - border
+    assert np.abs(off).max() <= 2
+
+
+def test_corneum_is_brown_along_the_surface_with_no_more_blue_than_epithelium():
+    sheet = CORNEUM & (X < 200)
+    nuclei = (Y >= 24) & (Y < 27) & (X >= 200)  # a row of positive ones under corneum
+    pool = np.hypot(Y - 100, X - 300) < 30
+    brown = sheet | nuclei | pool
+    blue = np.where(EPITHELIUM, 0.15, 0.05) + np.where(nuclei, 0.25, 0)
+    field = coarse(np.where(GLASS, 0, blue), hidden=brown, tissue=~GLASS)
+    (found,), most_od = brown_surface([field], [EPITHELIUM])
+    assert found[sheet & (X < 195)].all()
+    assert not found[nuclei | pool | (EPITHELIUM & (Y > 26))].any()
+    assert 0.15 < most_od < 0.4
+    assert not brown_surface([field], [NO_KERATIN])[0][0].any()
+
+
+def test_in_a_brown_corneum_brown_tells_against_epithelium_but_not_over_blue():
+    picture = np.zeros((*Y.shape, 3), np.float32)
+    picture[X < 100, :2] = (0.1, 0.5)  # corneum
+    picture[X > 300, :2] = (0.4, 0.5)  # a positive nucleus beside it
+    plain = weigh(picture, ALL, "nuclear_marker", [BOX], 1)
+    window = (slice(0, 240), slice(0, 400))
+    against = replace(plain, keratin=ALL, keratin_od=0.3).read(window).stains[0]
+    assert (against[X < 100] == 0).all()
+    assert (against[X > 300] == plain.read(window).stains[0][X > 300]).all()
+    hiding = replace(weigh(picture, ALL, "marker", [BOX], 1), keratin=ALL, keratin_od=0.3)
+    assert not weigh(picture, ALL, "marker", [BOX], 1).read(window).legible[X < 100].any()
+    assert hiding.read(window).legible[X < 100].all()
+
+
+def test_what_a_fold_hides_is_taken_for_what_lies_beside_it():
+    picture = np.zeros((*Y.shape, 3), np.float32)
+    picture[..., 0] = np.where(Y < 120, 0.3, 0.1)
+    fold = np.abs(X - 200) < 20
+    picture[fold] *= 3
+    evidence = weigh(picture, ALL, "marker", [BOX], 1, fold)
+    field = average(evidence, BOX, 2, 2.0, 1)
+    assert evidence.caps[0] == pytest.approx(0.3, abs=0.01)
+    assert field.capped[0][:55] == pytest.approx(0.3, abs=0.01)
+    assert field.hematoxylin[65:] == pytest.approx(0.1, abs=0.01)
+    assert not evidence.read((slice(0, 240), slice(0, 400))).legible[fold].any()
+
+
+def test_hidden_tissue_has_no_compartment_and_blurred_tissue_keeps_its_own():
+    labels = np.full(Y.shape, EPIDERMIS, np.uint8)
+    codes = np.where(X < 50, FOLD, np.where(X > 350, BLUR, 0)).astype(np.uint8)
+    whole = Compartments(labels, 2.0, np.full(Y.shape, FULL, np.int8), artefacts=codes)
+    shown = hide(whole)
+    assert (shown.labels == np.where(X < 50, BACKGROUND, EPIDERMIS)).all()
+    assert (shown.score == np.where(X < 50, -FULL, FULL)).all()
+    assert (whole.labels == EPIDERMIS).all()
+    bare = replace(whole, artefacts=None)
+    assert hide(bare) is bare

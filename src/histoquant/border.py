@@ -290,11 +290,11 @@ def _rules(
     sums: Sequence[Sequence[Sequence[tuple[Sums, Sums]]]],
     caps: Sequence[tuple[float, ...]],
 ) -> list[_Rule]:
-    """The rule of each front, of one too small that of the first; empty when that is too.
+    """The rule of each front, of one too small that of the first that is not; empty without any.
 
     Of the caps the one that keeps epithelium and surroundings farthest apart.
     """
-    rules: list[_Rule] = []
+    found: list[_Rule | None] = []
     for number, (front, tried) in enumerate(zip(_FRONTS, caps, strict=True)):
         best, apart = None, -1.0
         for which, cap_od in enumerate(tried):
@@ -306,10 +306,9 @@ def _rules(
             if separation > apart:
                 best = _Rule(weights, offset, cap_od, step.looks_between(front))
                 apart = separation
-        if best is None and not rules:
-            break
-        rules.append(best or rules[0])
-    return rules
+        found.append(best)
+    first = next((rule for rule in found if rule), None)
+    return [rule or first for rule in found] if first else []
 
 
 def _moments(sums: Sequence[Sums]) -> tuple[Floats, Floats] | None:
