@@ -44,6 +44,7 @@ _SUNKEN_SHAPE = 0.55  # depth over width of what is cut off, at least
 _SUNKEN_HALF_UM = 100.0  # half the width of a follicle, at most
 _SUNKEN_VIEW_UM = 250.0  # around the epidermis: the open surface, from a mouth's width off
 _CANAL_UM, _CANAL_DEPTH_UM, _WALL_UM = 40.0, 50.0, 30.0  # of a follicle: widest, least, thickest
+_LID_UM, _LONG_CANAL_UM = 24.0, 100.0  # epithelium drawn over a mouth; less deep are papillae
 _MIN_SURFACE_UM = 60.0  # epithelium with less free surface is a follicle or a gland
 
 
@@ -103,15 +104,19 @@ def name_layers(
 def _canals(gaps: Mask, outside: Mask, mpp: float) -> Mask:
     """Narrow gaps in the epithelium that lead from outside into the depth: follicles that open.
 
-    A papilla is as narrow, but has epidermis between it and the outside.
+    A papilla is as narrow, but has epidermis between it and the outside, thicker than what may be
+    drawn over a mouth full of keratin.
     """
     count, numbers = cv2.connectedComponents(gaps.astype(np.uint8), connectivity=4)
     pieces = np.asarray(numbers, np.int64)
     depth = distance_um(outside, mpp)
-    bottom, opens = np.zeros(count, np.float32), np.zeros(count, np.bool_)
+    top, bottom = np.full(count, np.inf, np.float32), np.zeros(count, np.float32)
+    np.minimum.at(top, pieces[gaps], depth[gaps])
     np.maximum.at(bottom, pieces[gaps], depth[gaps])
-    opens[np.unique(pieces[gaps & (depth <= 1.5 * mpp)])] = True
-    return np.asarray((opens & (bottom >= _CANAL_DEPTH_UM))[pieces] & gaps)
+    opens = (top <= 1.5 * mpp) & (bottom >= _CANAL_DEPTH_UM)
+    opens |= (top <= _LID_UM) & (bottom >= _LONG_CANAL_UM)
+    opens[0] = False
+    return np.asarray(opens[pieces])
 
 
 def _corneum(rest: Mask, epithelium: Mask, glass: Mask, mpp: float) -> Mask:
