@@ -32,6 +32,10 @@ LOOKS = {
     "no corneum": Skin(seed=18, corneum_um=0),
     "thick corneum": Skin(seed=19, corneum_um=60),
     "brown corneum": Skin(seed=20, corneum=(0.06, 0.5), angle_deg=300),
+    "thick brown corneum": Skin(seed=50, corneum=(0.06, 0.5), corneum_um=35, angle_deg=20),
+    "brown corneum over brown nuclei": Skin(
+        seed=52, corneum=(0.12, 0.35), corneum_um=22, nuclear_dab=0.3, angle_deg=100
+    ),
     "weak stain, blurred": Skin(seed=21, stained=0.5, blur_um=1.0, noise=2.5, jpeg=65),
     "strong stain, tinted glass": Skin(seed=22, stained=1.8, white=(215.0, 222.0, 210.0)),
     "out of the picture": Skin(seed=23, margin_um=(80.0, -60.0)),
@@ -45,6 +49,10 @@ LOOKS = {
     "DAB in most nuclei": Skin(seed=29, nuclear_dab=0.9),
     "glands": Skin(seed=30, glands=5, ridges="ragged", ridge_um=50),
     "crowded with lymphocytes": Skin(seed=36, infiltrate_per_mm2=2000, line=0.9),
+    "lymphocytes that nearly touch": Skin(seed=37, infiltrate_per_mm2=4000, line=0.9),
+    "they do under brown nuclei": Skin(
+        seed=39, infiltrate_per_mm2=4000, nuclear_dab=0.15, angle_deg=70
+    ),
     "epidermis missing": Skin(seed=31, holes=((-60.0, 110.0),)),
     "hematoxylin and eosin": Skin(
         seed=32, eosin=True, epidermis=(0.14, 0.12), dermis=(0.03, 0.25), corneum=(0.03, 0.3)
@@ -55,10 +63,11 @@ LOOSER = {
     "thick with deep ridges": {"length": 0.03},
     "no basal row": {"thickness": 0.05},
     "crowded with lymphocytes": {"length": 0.03},
+    "lymphocytes that nearly touch": {"length": 0.03},
     "epidermis missing": {"length": 0.04},  # each border of a hole adds a corner
 }
 """Looks on which a figure is off by more than elsewhere: what is held there."""
-NO_CORNER = {"told by nuclei alone", "no corneum", "brown corneum"}
+NO_CORNER = {"told by nuclei alone", "no corneum"}
 """Nothing in these pictures tells where the viable epidermis ends above: thickness is not held."""
 
 
