@@ -4,7 +4,8 @@ The coarse answer is safe but blurred. Near its border the counterstain is looke
 fine scales, by a discriminant that is trained close by. Evidence is capped: not above a nucleus,
 so that none outweighs others, and down to cytoplasm where that alone tells epithelium from what
 is around it, for a border seen by nuclei runs along the outermost of them. Which cap keeps the
-two apart best is tried on every slide. At last the border is pulled taut.
+two apart best is tried on every slide. Dermis, stratum corneum and dermis crowded with cells have a
+rule each. At last the border is pulled taut.
 """
 
 from __future__ import annotations

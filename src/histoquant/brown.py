@@ -3,7 +3,8 @@
 A line or a nucleus that is brown says nothing about where the epidermis is, and must not: the
 junction would follow what is measured along it. Brown that is broader than any line and any
 nucleus is another thing. It is the epidermis, or the stratum corneum on it. Which of them is
-told by what lies under it: corneum has an epidermis below, found by its hematoxylin.
+told by what lies under it: corneum has an epidermis below, found by its hematoxylin. Thinner
+sheets of brown along the surface are corneum, too (`brown_surface`).
 """
 
 from __future__ import annotations

@@ -4,8 +4,9 @@
 put where the smoothed hematoxylin changes most gives seeds, and a linear discriminant on
 hematoxylin at several scales (with eosin where that is the counterstain) is trained on them and
 then on its own answer. All pieces of tissue on a slide are stained alike, so they share one
-classifier. Its border is blurred by the coarse scales that make it safe, and pushed outwards by
-the dense basal layer: `histoquant.border` decides it again.
+classifier. Lymphocytes that crowd below the junction pass for epithelium: `find_crowds` takes
+them out. The border of what stays is blurred by the coarse scales that make it safe, and pushed
+outwards by the dense basal layer: `histoquant.border` decides it again.
 """
 
 from __future__ import annotations
