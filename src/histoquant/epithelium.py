@@ -38,6 +38,7 @@ _ROUNDS, _FIRM_ROUNDS = 3, 1  # of which the first take no thin strands
 _CROWD_UM = 8.0
 _CROWD_SEED, _CROWD_RIM = (-2.25, 0.3), (-1.25, 0.2)
 _MIN_CROWD_UM2 = 1200.0
+_CROWD_PALE = 0.42  # what lies between most of its cells: this far from epithelium to dermis
 _OPEN_UM, _THIN_UM = 6.0, 4.0  # half the width of the thinnest epidermal strand that teaches; kept
 _AROUND_PX = 16
 _MIN_HOLE_UM2 = 1500.0  # smaller holes in the epidermis are oedema, cysts or noise
@@ -144,8 +145,15 @@ def find_crowds(
             for least, paler in (_CROWD_SEED, _CROWD_RIM)
         )
         seeds = drop_small(seeds, _MIN_CROWD_UM2 / field.mpp**2)
-        crowds[k] = touching(wide, seeds) | seeds
+        crowds[k] = _mostly(touching(wide, seeds) | seeds, pale > _CROWD_PALE)
     return crowds
+
+
+def _mostly(mask: Mask, chosen: Mask) -> Mask:
+    """The pieces of `mask` more than half of which is `chosen`."""
+    count, numbers = cv2.connectedComponents(mask.astype(np.uint8))
+    area, part = (np.bincount(numbers[m], minlength=count) for m in (mask, mask & chosen))
+    return np.asarray((2 * part > area)[numbers])
 
 
 def without(epithelium: Mask, crowd: Mask, mpp: float, settings: AnatomySettings) -> Mask:
