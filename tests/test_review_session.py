@@ -336,7 +336,7 @@ def test_an_included_region_takes_back_what_was_excluded(review: SlideReview) ->
     everything = square(*vertex(review, 0.5), 2000.0)
     assert value(review, "measured_length_mm") < value(review, "dej_length_mm")
     review.apply(IncludeRegion(everything, "the cut edges are fine"))
-    assert value(review, "measured_length_mm") == value(review, "dej_length_mm")
+    assert value(review, "measured_length_mm") == pytest.approx(value(review, "dej_length_mm"))
     review.apply(ExcludeRegion(everything, "on second thoughts, no"))
     numbers = review.numbers()
     assert numbers["n_nuclei"].value == 0
