@@ -246,7 +246,7 @@ def _find(
 ) -> _Found:
     """Find epithelium by what the second stain turns out to be good for on this slide."""
     evidence, fields = look("marker" if second == "nuclear_marker" else second)
-    plain = fields
+    plain = fields  # in which brown counts for nothing
     brown = broad_brown(fields, settings) if evidence.second == "marker" else []
     is_brown = any(mask.any() for mask in brown)
     if second == "nuclear_marker" and not is_brown:

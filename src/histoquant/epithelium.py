@@ -35,11 +35,13 @@ _STEEP_SHARE = 0.2  # of the tissue: where hematoxylin changes most; no more tha
 _SCALES_UM = (2.0, 4.0, 8.0, 14.0)
 _SEED_INNER_UM, _SEED_OUTER_UM, _SEED_REACH_UM = 6.0, 10.0, 300.0
 _ROUNDS, _FIRM_ROUNDS = 3, 1  # of which the first take no thin strands
-_CROWD_UM = 8.0
+_CROWD_UM = 8.0  # smoothing that blends what lies between two cells
+# Of a crowd and of its rim: the most that both scores add up to, in standard deviations, and the
+# least of the way from epithelium to dermis that the stain between its cells lies at.
 _CROWD_SEED, _CROWD_RIM = (-2.25, 0.3), (-1.25, 0.2)
 _MIN_CROWD_UM2 = 1200.0
 _CROWD_PALE = 0.42  # what lies between most of its cells: this far from epithelium to dermis
-_OPEN_UM, _THIN_UM = 6.0, 4.0  # half the width of the thinnest epidermal strand that teaches; kept
+_OPEN_UM, _THIN_UM = 6.0, 4.0  # half the width of the thinnest strand that teaches at first; kept
 _AROUND_PX = 16
 _MIN_HOLE_UM2 = 1500.0  # smaller holes in the epidermis are oedema, cysts or noise
 _SAMPLES = 200_000  # pixels of a class that its discriminant is trained on

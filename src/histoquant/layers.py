@@ -35,7 +35,7 @@ _FLAKES_UM = 150.0  # keratin farther from epithelium than this is debris
 _MIN_DERMIS_SHARE = 0.5  # of the area of the epidermis that it carries
 _MIN_PARTED_SHARE = 0.15  # of one that is wider than corneum
 _MIN_PARTED_UM2 = 8000.0  # of one that looks as the rest of the dermis does
-_ALIKE, _ALIKE_BROWN = 0.3, 0.1
+_ALIKE, _ALIKE_BROWN = 0.3, 0.1  # most that two pieces of dermis differ: of the stain; in share
 _MOUTH_UM = 60.0  # half the width of the widest opening of a follicle
 _BASE_SHARE = 0.6  # of the junction lies above it; follicles make up less than the rest
 _SUNKEN_RATIO, _LEAST_SUNKEN_UM = 1.9, 160.0  # rete ridges reach less deep
@@ -280,9 +280,9 @@ def _sunken(surface: Mask, outside: Mask, canals: Mask, dermis: Mask, mpp: float
 
     Depth is taken from the skin surface: the mouth of a follicle, filled with keratin, is none,
     nor is glass that only dermis borders on.
-    A part is cut off at the level that most of the junction lies above, if it is deeper from
-    there than wide: epithelium that is thick over a long way is no follicle. The walls of a
-    follicle run downwards and have no say in that level.
+    Around `canals` it is their walls. Elsewhere a part is cut off at the level that most of the
+    junction lies above, if it is deeper from there than wide: epithelium that is thick over a long
+    way is no follicle. The walls of a follicle run downwards and have no say in that level.
     """
     sunken = np.zeros_like(surface)
     if surface.any():
