@@ -106,7 +106,9 @@ def test_a_follicle_that_opens_is_no_epidermis_and_a_papilla_is_no_follicle():
     canal = (beside < 4) & (Y >= 20) & (Y < 100)
     walls = (beside >= 4) & (beside < 9) & (Y >= 24) & (Y < 100)
     papilla = (np.abs(X - 100) < 4) & (Y >= 32) & (Y < 42)
-    labels = name_layers((EPITHELIUM & ~canal & ~papilla) | walls, NO_KERATIN, ~GLASS, COARSE_UM)
+    epithelium = (EPITHELIUM & ~canal & ~papilla) | walls
+    looks = coarse(np.where(epithelium, 0.2, 0.05), tissue=~GLASS).looks()
+    labels = name_layers(epithelium, NO_KERATIN, ~GLASS, COARSE_UM, looks)
     assert (labels[canal & (Y < 95)] == STRATUM_CORNEUM).all()
     assert (labels[walls & (Y > 34)] == ADNEXA).all()
     assert (labels[papilla] == DERMIS).all()

@@ -73,8 +73,8 @@ def name_layers(
     tissue
         bool (h, w).
     looks
-        What is alike in all of the dermis. Without, a piece of it that a follicle parts from the
-        rest is not told from corneum.
+        What is alike in all of the dermis. Without, neither the canals of follicles are looked
+        for, nor is dermis that one parts from the rest told from corneum.
 
     Returns
     -------
@@ -83,8 +83,10 @@ def name_layers(
     glass = open_glass(tissue, mpp)
     keratin = _keratin(dense, glass, mpp)
     epithelium = epithelium & ~keratin
-    # Across the mouths of follicles, or keratin in their canals would join corneum to dermis.
-    whole = (closed(epithelium, _CANAL_UM / 2, mpp) | epithelium) & tissue & ~keratin
+    whole = epithelium
+    if looks is not None:  # by nuclei alone, gaps between them are as narrow as canals
+        # Across the mouths of follicles, or keratin in their canals would join corneum to dermis.
+        whole = (closed(epithelium, _CANAL_UM / 2, mpp) | epithelium) & tissue & ~keratin
     corneum = keratin | _corneum(tissue & ~whole & ~keratin, whole, glass, mpp)
     corneum |= _flakes(tissue & ~whole & ~corneum, corneum | glass, whole, looks, mpp)
     gaps = whole & ~epithelium
