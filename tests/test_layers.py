@@ -37,15 +37,35 @@ def coarse(hematoxylin, ground=None, hidden=None, tissue=ALL):
     return Coarse(BOX, COARSE_UM, tissue, legible, hidden, hematoxylin, [hematoxylin], ground)
 
 
-def test_epidermis_is_no_fold_for_standing_out_from_glass_and_dermis():
-    """A fold lies across it, twice as dense; the epidermis along both sides of it does not."""
-    mpp = 4.0
+def skin_with_double(double, seed=0):
+    """Density, epidermis and tissue at 4 um/px: epidermis 80 um thick, `double` lies twice."""
+    grain = 1 + 0.25 * np.random.default_rng(seed).standard_normal(Y.shape)
     tissue, dense = Y >= 60, (Y >= 60) & (Y < 80)
-    stain = np.where(dense, 0.2, 0.06) * np.where(abs(X - 200) < 6, 2.2, 1.0)
-    stain = np.where(tissue, stain, 0).astype(np.float32)
-    folds = find_folds(stain, dense, tissue, mpp, 1.5, np.zeros_like(tissue))
-    assert folds[dense & (abs(X - 200) < 5)].mean() > 0.9
-    assert not folds[dense & (abs(X - 200) > 20)].any()
+    stain = np.where(dense, 0.2, 0.06) * np.where(double, 2.0, 1.0) * grain
+    return np.where(tissue, stain, 0).astype(np.float32), dense, tissue
+
+
+@pytest.mark.parametrize("lean_deg", [0, -25, 40])
+@pytest.mark.parametrize("passes_for_keratin", [False, True])
+def test_a_fold_is_followed_through_the_dermis_and_not_along_the_epidermis(
+    lean_deg, passes_for_keratin
+):
+    """Where it lies in the epidermis it is as long as wide: no direction is seen in it alone."""
+    fold = np.abs((X - 200) * np.cos(np.radians(lean_deg))
+                  + (Y - 70) * np.sin(np.radians(lean_deg))) < 9  # fmt: skip
+    stain, dense, tissue = skin_with_double(fold)
+    keratin = fold & dense & passes_for_keratin
+    folds = find_folds(stain, dense & ~keratin, tissue, 4.0, 1.5, keratin)
+    assert folds[fold & tissue].mean() > 0.85
+    beside = ~np.roll(fold, 6, axis=1) & ~np.roll(fold, -6, axis=1) & ~fold
+    assert folds[tissue & beside].mean() < 0.005
+
+
+def test_a_heap_of_lymphocytes_is_no_fold_however_dense():
+    heap = np.hypot(Y - 130, X - 200) < 14
+    stain, dense, tissue = skin_with_double(np.zeros_like(heap))
+    stain[heap] = 0.4
+    assert not find_folds(stain, dense, tissue, 4.0, 1.5).any()
 
 
 @pytest.mark.parametrize("neck_um", [12.0, 60.0])

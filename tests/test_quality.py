@@ -82,7 +82,7 @@ def painted(tmp_path_factory):
 @pytest.mark.parametrize(
     ("kind", "least"),
     [
-        ("fold", 0.4), ("blur", 0.5), ("pen blue", 0.9),
+        ("fold", 0.9), ("blur", 0.5), ("pen blue", 0.9),
         ("bubble", 0.9), ("blood", 0.7), ("debris", 0.6),
     ],
 )  # fmt: skip

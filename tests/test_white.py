@@ -1,5 +1,6 @@
 """The white level: tinted, vignetted, overexposed, painted, or no glass at all."""
 
+import cv2
 import numpy as np
 import pytest
 
@@ -40,6 +41,18 @@ def test_white_is_the_median_of_the_glass(glass, share, painted):
     assert white.field == ()
     assert white.warning == ""
     assert white.glass_fraction == pytest.approx((1 - share) * (1 - painted), abs=0.04)
+
+
+def test_what_compression_leaves_beside_painted_areas_is_no_glass():
+    """Grey levels just below 255 all along their edge: brighter than the glass, and flat."""
+    picture = picture_of((237, 239, 235))
+    for row in range(0, 200, 10):  # a staircase, as a scanner's fields are
+        picture[row : row + 10, 120 + row // 2 :] = 255
+    beside = cv2.dilate((picture == 255).all(axis=-1).astype(np.uint8), np.ones((7, 7))) > 0
+    picture[beside & (picture < 255).any(axis=-1) & (picture > 200).all(axis=-1)] = 254
+    white = measure_white(picture)
+    assert white.source == "glass"
+    assert white.values == pytest.approx((237, 239, 235), abs=1)
 
 
 def test_overexposed_glass_is_glass():

@@ -30,6 +30,7 @@ _MIN_GLASS_FRACTION = 0.005
 _DARK_FIELD = 90.0  # grey level; no bright-field scanner exposes glass this low
 _BLACK = 25.0  # grey level of the brightest channel; a quarter of a bright field is never so dark
 _UNEVEN_PERCENT = 3.0  # 0.013 OD, below what the least OD of tissue allows for
+_RINGING_PX = (7, 7)
 _FIELD_STEP = 4.0  # grey levels off the field that still are glass
 _FIELD_ROUNDS = 12
 _MIN_FIELD_FRACTION = 0.02
@@ -121,7 +122,9 @@ def measure_white(overview: RgbArray, known: npt.NDArray[np.bool_] | None = None
             "stains.white."
         )
     unknown = np.zeros(overview.shape[:2], np.bool_) if known is None else ~known
-    painted = (overview == 255).all(axis=-1) | unknown
+    # Compression leaves pixels near 255 all along what is painted, brighter than any glass.
+    at_255 = (overview == 255).all(axis=-1).astype(np.uint8)
+    painted = (cv2.dilate(at_255, np.ones(_RINGING_PX, np.uint8)) > 0) | unknown
     mean, flat = _local_mean(overview)
     glass = _flat_bright(mean, flat & ~painted)
     if glass.mean() < 4 * _MIN_GLASS_FRACTION:  # no glass but what is at 255: overexposed

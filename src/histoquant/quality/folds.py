@@ -8,13 +8,14 @@ the tissue in its band is denser than that on both of its sides.
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+from scipy.ndimage import uniform_filter1d
 
-from histoquant.tissue import drop_small, opened
+from histoquant.tissue import distance_um, drop_small, opened
 
 FloatArray = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -25,11 +26,15 @@ _HALF_WIDTH_UM = 7.0  # of the thinnest fold found
 _MIN_SEED_UM2 = 600.0
 _GROW = 0.82  # of the seed's excess over the compartment
 _MIN_DENSER = 1.2
-_DIRECTIONS = 36
-_REACH_UM, _FLANK_UM, _STEP_UM = 700.0, 14.0, 6.0
-_MIN_RATIO = 1.3  # band against both of its sides
-_BREAK_STEPS = 5
+_DIRECTIONS = 72
+_REACH_UM, _STEP_UM = 2000.0, 6.0
+_ACROSS, _FLANKS_UM, _MIDDLE = np.array([-0.6, 0.0, 0.6]), np.array([10.0, 14.0, 18.0]), 1
+_LEAST_EXCESS, _MOST_GAIN = 0.18, 0.3  # logarithms of the band's density over that of its sides
+_DOUBTFUL = 0.5
+_MIN_LENGTH = 4.0  # over half its width: a heap of lymphocytes is as long as wide
 _MAX_HALF_UM = 80.0
+_AROUND_UM = 20.0
+_GLASS, _KERATIN, _DENSE, _PALE = range(4)
 
 
 def find_folds(
@@ -69,31 +74,41 @@ def find_folds(
     seeds = drop_small(seeds, _MIN_SEED_UM2 / mpp**2)
     if not seeds.any():
         return folds
-    # Epidermis stands out from dermis on one side, and from keratin or glass on the other.
-    flank = smooth if keratin is None else np.where(keratin, np.float32(0), smooth)
-    flank = np.maximum(np.where(tissue, flank, 0), 0)
-    bare = (flank == 0) & (cv2.dilate(dense.astype(np.uint8), _disc(_MAX_HALF_UM, mpp)) > 0)
-    flank = np.where(bare, np.float32(usual), flank)
     grown = (smooth > _GROW * factor * usual) & tissue
+    kinds = np.where(tissue, np.where(dense, _DENSE, _PALE), _GLASS).astype(np.uint8)
+    if keratin is not None:
+        kinds[keratin] = _KERATIN
+    ground = _Ground(smooth.astype(np.float32), kinds, grown, mpp)
     count, pieces = cv2.connectedComponents(grown.astype(np.uint8))
     wanted = np.zeros(count, bool)
     wanted[np.unique(pieces[seeds])] = True
     wanted[0] = False
     for number in np.flatnonzero(wanted):
         piece = pieces == number
-        folds |= piece & (cv2.dilate((seeds & piece).astype(np.uint8), _disc(20, mpp)) > 0)
-        folds |= _follow(smooth, flank, seeds & piece, tissue, mpp)
+        band = _follow(ground, seeds & piece) & tissue
+        if band.any():
+            near = distance_um(seeds & piece, mpp) <= _AROUND_UM
+            folds |= band | (piece & near)
     return folds
 
 
-def _follow(
-    smooth: npt.NDArray[Any], flank: npt.NDArray[Any], seed: Mask, tissue: Mask, mpp: float
-) -> Mask:
+@dataclass(frozen=True, eq=False)
+class _Ground:
+    """What a fold is followed over; arrays (h, w) at `mpp` um/px."""
+
+    density: FloatArray
+    kinds: npt.NDArray[np.uint8]
+    """`_GLASS`, `_KERATIN`, `_DENSE` or `_PALE`."""
+    grown: Mask
+    """Denser than the dense compartment ever is."""
+    mpp: float
+
+
+def _follow(ground: _Ground, seed: Mask) -> Mask:
     """The band that runs straight through a seed, as far as it stands out from both sides."""
+    mpp = ground.mpp
     pixels = np.argwhere(seed).astype(np.float64)
-    band = np.zeros_like(tissue)
-    if not len(pixels):
-        return band
+    band = np.zeros_like(seed)
     centre = pixels.mean(axis=0)
     best: tuple[float, Floats, float, tuple[float, float]] | None = None
     for angle in np.arange(_DIRECTIONS) * np.pi / _DIRECTIONS:
@@ -102,52 +117,49 @@ def _follow(
         half = float(np.quantile(np.abs((pixels - centre) @ across), 0.9)) * mpp
         if half > _MAX_HALF_UM:
             continue
-        ends = tuple(
-            _run(smooth, flank, tissue, centre, sign * along, across, half, mpp) for sign in (-1, 1)
-        )
-        length = sum(ends)
-        if best is None or length / (half + 20) > best[0]:
-            best = (length / (half + 20), along, half, (ends[0], ends[1]))
-    if best is None or sum(best[3]) < 2 * best[2]:
+        ends = [_run(ground, centre, sign * along, across, half) for sign in (-1, 1)]
+        merit = sum(gain for _, gain in ends) / (half + 20)
+        if best is None or merit > best[0]:
+            best = merit, along, half, (ends[0][0], ends[1][0])
+    if best is None or sum(best[3]) < _MIN_LENGTH * best[2]:
         return band
     _, along, half, (back, ahead) = best
     first, last = centre - along * back / mpp, centre + along * ahead / mpp
     line = np.rint(np.array([first[::-1], last[::-1]])).astype(np.int32)
-    drawn = np.zeros(tissue.shape, np.uint8)
+    drawn = np.zeros(seed.shape, np.uint8)
     width = max(1, round(2 * (half + 4) / mpp))
     cv2.line(drawn, tuple(line[0].tolist()), tuple(line[1].tolist()), 1, width)
-    return (drawn > 0) & tissue
+    return drawn > 0
 
 
 def _run(
-    smooth: npt.NDArray[Any],
-    flank: npt.NDArray[Any],
-    tissue: Mask,
-    centre: Floats,
-    along: Floats,
-    across: Floats,
-    half: float,
-    mpp: float,
-) -> float:
-    """How far (um) from the seed the band is denser than both of its sides."""
+    ground: _Ground, centre: Floats, along: Floats, across: Floats, half: float
+) -> tuple[float, float]:
+    """How far (um) from the seed the band is denser than its sides, and by how much in sum.
+
+    Both sides must be of one compartment: epidermis stands out from dermis on one side of it and
+    from keratin or glass on the other, and where they differ nothing is told either way.
+    """
     steps = np.arange(0, _REACH_UM, _STEP_UM)
-    offsets = np.array([0.0, -(half + _FLANK_UM), half + _FLANK_UM])
-    where = centre + steps[:, None, None] / mpp * along + offsets[None, :, None] / mpp * across
-    at = np.rint(where).astype(int)
-    inside = np.asarray(((at >= 0) & (at < np.array(smooth.shape))).all(axis=-1))
-    rows, columns = (np.clip(at[..., k], 0, smooth.shape[k] - 1) for k in (0, 1))
-    beside = np.where(inside, flank[rows, columns], 0)[:, 1:].max(axis=1)
-    on = inside[:, 0] & tissue[rows[:, 0], columns[:, 0]]
-    stands_out = on & (smooth[rows[:, 0], columns[:, 0]] >= _MIN_RATIO * beside)
-    missed, reached = 0, 0.0
-    for step, good in zip(steps, stands_out, strict=True):
-        missed = 0 if good else missed + 1
-        if missed > _BREAK_STEPS:
-            break
-        reached = float(step) if good else reached
-    return reached
+    beside = half + _FLANKS_UM
+    offsets = np.stack([half * _ACROSS, -beside, beside])
+    where = steps[:, None, None, None] * along + offsets[..., None] * across
+    at = np.rint(centre + where / ground.mpp).astype(int)
+    limit = np.array(ground.kinds.shape)
+    inside = np.asarray(((at >= 0) & (at < limit)).all(axis=-1))
+    rows, columns = (np.clip(at[..., k], 0, limit[k] - 1) for k in (0, 1))
+    density = uniform_filter1d(ground.density[rows, columns].mean(axis=-1), 3, axis=0)
+    kinds = np.where(inside, ground.kinds[rows, columns], _GLASS)[..., _MIDDLE]
+    own, least, most = kinds[:, 0], kinds[:, 1:].min(axis=1), kinds[:, 1:].max(axis=1)
+    double = ground.grown[rows, columns][:, 0, _MIDDLE]
+    telling = (least == most) & (least >= _DENSE)
+    excess = np.log(np.maximum(density[:, 0], 1e-3) / np.maximum(density[:, 1:].max(axis=1), 1e-3))
+    gain = np.where(telling, np.clip(excess - _LEAST_EXCESS, -_MOST_GAIN, _MOST_GAIN), 0)
+    # A rete ridge stands out from papillae, too, and dermis that is double may pass for one.
+    gain = np.where(double | (own == most) | (gain < 0), gain, _DOUBTFUL * gain)
+    # Evenly dark, a fold of epidermis passes for keratin.
+    gain[(own == _GLASS) | ((own == _KERATIN) & ~double)] = -_MOST_GAIN
+    total = np.cumsum(gain) * _STEP_UM
+    last = int(total.argmax())
+    return (float(steps[last]), float(total[last])) if total[last] > 0 else (0.0, 0.0)
 
-
-def _disc(radius_um: float, mpp: float) -> npt.NDArray[np.uint8]:
-    size = 2 * max(1, round(radius_um / mpp)) + 1
-    return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size)), np.uint8)

@@ -40,6 +40,7 @@ _BLOOD_SMOOTH_UM, _BLOOD_HALF_UM = 8.0, 14.0
 _BLOOD_RED, _BLOOD_GREEN, _BLOOD_SUM_OD = 0.148, (0.24, 0.46), 0.3
 _MIN_BLOOD_UM2 = 6000.0
 _BLUR_MIN_OD = 0.04
+_EOSIN_FACTOR = 0.15  # what of a follicle turns to keratin takes up both stains
 _BLUR_CLOSE_UM, _BLUR_OPEN_UM = 30.0, 40.0
 
 
@@ -112,7 +113,8 @@ def after_anatomy(
     if model.has_marker:  # eosin stains keratin darker than any fold, hematoxylin does not
         living |= (labels == STRATUM_CORNEUM) & free
     dense, keratin = (labels == EPIDERMIS) & living, labels == STRATUM_CORNEUM
-    stain, factor = _counterstain(view, model), settings.fold_factor
+    stain = _counterstain(view, model)
+    factor = settings.fold_factor + (0.0 if model.has_marker else _EOSIN_FACTOR)
     found = {
         BLUR: _blur(view, labels != BACKGROUND, settings) & free,
         BLOOD: _blood(view) & np.isin(labels, (BACKGROUND, DERMIS, ADNEXA)) & free,
