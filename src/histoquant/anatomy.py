@@ -47,6 +47,7 @@ from histoquant.layers import (
 )
 from histoquant.settings import AnatomySettings
 from histoquant.tissue import Pixels, distance_um, drop_small
+from histoquant.tubules import find_tubules
 from histoquant.windowed import Windowed, boxes_around, window_of
 
 Mask = npt.NDArray[np.bool_]
@@ -214,6 +215,10 @@ def find_compartments(
         return _only_dermis(tissue, mpp, "the dense regions dissolve when looked at closely")
     named = _name(looks, coarse, sheets, evidence, workers)
     labels = _draw(named, coarse, sharp, boxes, tissue, factor)
+    if evidence.has_marker:
+        for piece in find_tubules(evidence, labels, mpp, boxes, workers):
+            own = piece[labels[tuple(piece.T)] == DERMIS]
+            labels[tuple(own.T)] = ADNEXA
     # Where the two disagree the score must follow the labels, or contours stray.
     inside = labels == EPIDERMIS
     np.maximum(score, np.int8(_LEAST_SCORE), out=score, where=inside)

@@ -44,6 +44,7 @@ _SUNKEN_SHAPE = 0.55  # depth over width of what is cut off, at least
 _SUNKEN_HALF_UM = 100.0  # half the width of a follicle, at most
 _SUNKEN_VIEW_UM = 250.0  # around the epidermis: the open surface, from a mouth's width off
 _CANAL_UM, _CANAL_DEPTH_UM, _WALL_UM = 40.0, 50.0, 30.0  # of a follicle: widest, least, thickest
+_LEAST_FULL = 0.2  # of a canal, with keratin
 _LID_UM, _LONG_CANAL_UM = 24.0, 100.0  # epithelium drawn over a mouth; less deep are papillae
 _MIN_SURFACE_UM = 60.0  # epithelium with less free surface is a follicle or a gland
 
@@ -86,13 +87,14 @@ def name_layers(
     whole = epithelium
     if looks is not None:  # by nuclei alone, gaps between them are as narrow as canals
         # Across the mouths of follicles, or keratin in their canals would join corneum to dermis.
-        whole = (closed(epithelium, _CANAL_UM / 2, mpp) | epithelium) & tissue & ~keratin
+        whole = (closed(epithelium, _CANAL_UM / 2, mpp) | epithelium) & ~glass & ~keratin
+    spanned, whole = whole, whole & tissue
     corneum = keratin | _corneum(tissue & ~whole & ~keratin, whole, glass, mpp)
     corneum |= _flakes(tissue & ~whole & ~corneum, corneum | glass, whole, looks, mpp)
     gaps = whole & ~epithelium
-    canals = _canals(gaps, corneum | glass, mpp)
+    canals = _canals(spanned & ~epithelium, tissue, corneum | glass, mpp)
     # Other gaps are what lies before them: notches of the surface, papillae, corners of dermis.
-    corneum |= canals | (gaps & from_nearest(corneum, tissue & ~whole))
+    corneum |= (canals & tissue) | (gaps & from_nearest(corneum, tissue & ~whole))
     surface, adnexa = _split_adnexa(epithelium, corneum | glass, mpp)
     sunken = _sunken(surface, corneum | glass, canals, tissue & ~whole & ~corneum, mpp)
     surface, adnexa = surface & ~sunken, adnexa | sunken
@@ -103,8 +105,10 @@ def name_layers(
     return labels
 
 
-def _canals(gaps: Mask, outside: Mask, mpp: float) -> Mask:
+def _canals(gaps: Mask, tissue: Mask, outside: Mask, mpp: float) -> Mask:
     """Narrow gaps in the epithelium that lead from outside into the depth: follicles that open.
+
+    There is keratin in them, if not everywhere; cracks are empty.
 
     A papilla is as narrow, but has epidermis between it and the outside, thicker than what may be
     drawn over a mouth full of keratin.
@@ -117,6 +121,8 @@ def _canals(gaps: Mask, outside: Mask, mpp: float) -> Mask:
     np.maximum.at(bottom, pieces[gaps], depth[gaps])
     opens = (top <= 1.5 * mpp) & (bottom >= _CANAL_DEPTH_UM)
     opens |= (top <= _LID_UM) & (bottom >= _LONG_CANAL_UM)
+    area, full = (np.bincount(pieces[m], minlength=count) for m in (gaps, gaps & tissue))
+    opens &= full >= _LEAST_FULL * area
     opens[0] = False
     return np.asarray(opens[pieces])
 

@@ -162,4 +162,3 @@ def _run(
     total = np.cumsum(gain) * _STEP_UM
     last = int(total.argmax())
     return (float(steps[last]), float(total[last])) if total[last] > 0 else (0.0, 0.0)
-
