@@ -30,11 +30,13 @@ _MAX_THICK_SHARE = 0.5  # of that dermis
 _LOOK_THROUGH_UM = 300.0  # epithelium thicker than this is no epidermis to look through
 _KERATIN_UM, _KERATIN_RATIO = 5.0, 1.5  # keratin: evenly this much denser than the epidermis
 _MIN_KERATIN_UM2 = 2000.0
+_PALE_RIM_UM = 10.0  # of blurred epithelium: half of one that is thin
 _RIM_UM = 5.0  # tissue not twice as wide is a blurred rim or a strand
 _FLAKES_UM = 150.0  # keratin farther from epithelium than this is debris
 _MIN_DERMIS_SHARE = 0.5  # of the area of the epidermis that it carries
 _MIN_PARTED_SHARE = 0.15  # of one that is wider than corneum
 _MIN_PARTED_UM2 = 8000.0  # of one that looks as the rest of the dermis does
+_MIN_BOUND = 0.5  # of it that lies at epithelium, over what lies at the outside: flakes are free
 _ALIKE, _ALIKE_BROWN = 0.3, 0.1  # most that two pieces of dermis differ: of the stain; in share
 _MOUTH_UM = 60.0  # half the width of the widest opening of a follicle
 _BASE_SHARE = 0.6  # of the junction lies above it; follicles make up less than the rest
@@ -52,7 +54,13 @@ _MIN_SURFACE_UM = 60.0  # epithelium with less free surface is a follicle or a g
 def dense_keratin(looks: Sequence[Looks], epithelium: Sequence[Mask]) -> list[Mask]:
     """Evenly dense layers: keratin that takes up the counterstain, and perhaps epithelium."""
     smooth = [smooth_within(look.stain, look.tissue, _KERATIN_UM / look.mpp) for look in looks]
-    inside = [s[e] for s, e in zip(smooth, epithelium, strict=True)]
+    inner = [
+        e & (distance_um(~e, look.mpp) > _PALE_RIM_UM)
+        for e, look in zip(epithelium, looks, strict=True)
+    ]
+    if not any(i.any() for i in inner):
+        inner = list(epithelium)
+    inside = [s[i] for s, i in zip(smooth, inner, strict=True)]
     level = _KERATIN_RATIO * np.median(np.concatenate(inside))
     return [
         drop_small((s > level) & look.tissue, _MIN_KERATIN_UM2 / look.mpp**2)
@@ -95,8 +103,10 @@ def name_layers(
     canals = _canals(spanned & ~epithelium, tissue, corneum | glass, mpp)
     # Other gaps are what lies before them: notches of the surface, papillae, corners of dermis.
     corneum |= (canals & tissue) | (gaps & from_nearest(corneum, tissue & ~whole))
-    surface, adnexa = _split_adnexa(epithelium, corneum | glass, mpp)
-    sunken = _sunken(surface, corneum | glass, canals, tissue & ~whole & ~corneum, mpp)
+    # Gaps between lamellae are outside as the lamellae are.
+    outside = corneum | glass | (~tissue & from_nearest(corneum, tissue))
+    surface, adnexa = _split_adnexa(epithelium, outside, mpp)
+    sunken = _sunken(surface, outside, canals, tissue & ~whole & ~corneum, mpp)
     surface, adnexa = surface & ~sunken, adnexa | sunken
     labels = tissue.astype(np.uint8) * np.uint8(DERMIS)
     labels[corneum] = STRATUM_CORNEUM
@@ -218,7 +228,9 @@ def _flakes(rest: Mask, outside: Mask, epithelium: Mask, looks: Looks | None, mp
     # A follicle parts the dermis: a piece of it may be less than half as large.
     least = np.where(narrow | (looks is None), _MIN_DERMIS_SHARE, _MIN_PARTED_SHARE)
     dermal = (free == 0) | ((area >= least * carried) & ~thin)
-    dermal |= _like_largest(pieces, area, looks) & (area * mpp**2 >= _MIN_PARTED_UM2)
+    beside = thick & (distance_um(epithelium, mpp) <= 2 * _RIM_UM)
+    bound = np.bincount(pieces[beside], minlength=count) >= _MIN_BOUND * free
+    dermal |= _like_largest(pieces, area, looks) & (area * mpp**2 >= _MIN_PARTED_UM2) & bound
     dermal[0] = False
     away = distance_um(dermal[pieces], mpp) > 2 * _RIM_UM
     return rest & away & (distance_um(epithelium, mpp) <= _FLAKES_UM)

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from histoquant.anatomy import find_compartments
+from histoquant.artefacts import FOLD, NONE
 from histoquant.blocks import Ahead, Block, plan_blocks
 from histoquant.collagen7 import NO_DAB, measure_collagen7, missing_collagen7
 from histoquant.confidence import with_confidence
@@ -348,7 +349,12 @@ def _without_artefacts(
     more = opaque(artefacts, tissue.shape, mpp)
     unread = more & tissue & ~hidden
     if unread.any():
-        compartments = find(tissue=tissue & ~hidden, unread=unread)
+        again = find(tissue=tissue & ~hidden, unread=unread)
+        if compartments.has_epidermis and not again.has_epidermis:
+            codes = np.where(artefacts.codes == FOLD, NONE, artefacts.codes)  # they were the skin
+            artefacts = replace(artefacts, codes=codes.astype(np.uint8))
+        else:
+            compartments = again
     return mark(compartments, artefacts) if settings.quality.artefacts else compartments
 
 

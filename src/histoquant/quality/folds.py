@@ -32,6 +32,7 @@ _ACROSS, _FLANKS_UM, _MIDDLE = np.array([-0.6, 0.0, 0.6]), np.array([10.0, 14.0,
 _LEAST_EXCESS, _MOST_GAIN = 0.18, 0.3  # logarithms of the band's density over that of its sides
 _DOUBTFUL = 0.5
 _MIN_LENGTH = 4.0  # over half its width: a heap of lymphocytes is as long as wide
+_MIN_CLIMB = 0.4
 _MAX_HALF_UM = 80.0
 _AROUND_UM = 20.0
 _GLASS, _KERATIN, _DENSE, _PALE = range(4)
@@ -78,7 +79,9 @@ def find_folds(
     kinds = np.where(tissue, np.where(dense, _DENSE, _PALE), _GLASS).astype(np.uint8)
     if keratin is not None:
         kinds[keratin] = _KERATIN
-    ground = _Ground(smooth.astype(np.float32), kinds, grown, mpp)
+    ground = _Ground(
+        smooth.astype(np.float32), kinds, grown, distance_um(kinds == _GLASS, mpp), mpp
+    )
     count, pieces = cv2.connectedComponents(grown.astype(np.uint8))
     wanted = np.zeros(count, bool)
     wanted[np.unique(pieces[seeds])] = True
@@ -101,6 +104,8 @@ class _Ground:
     """`_GLASS`, `_KERATIN`, `_DENSE` or `_PALE`."""
     grown: Mask
     """Denser than the dense compartment ever is."""
+    depth_um: FloatArray
+    """Distance from glass."""
     mpp: float
 
 
@@ -125,11 +130,25 @@ def _follow(ground: _Ground, seed: Mask) -> Mask:
         return band
     _, along, half, (back, ahead) = best
     first, last = centre - along * back / mpp, centre + along * ahead / mpp
+    if _climb(ground, first, last) < _MIN_CLIMB:
+        return band
     line = np.rint(np.array([first[::-1], last[::-1]])).astype(np.int32)
     drawn = np.zeros(seed.shape, np.uint8)
     width = max(1, round(2 * (half + 4) / mpp))
     cv2.line(drawn, tuple(line[0].tolist()), tuple(line[1].tolist()), 1, width)
     return drawn > 0
+
+
+def _climb(ground: _Ground, first: Floats, last: Floats) -> float:
+    """How steeply a line goes away from glass or towards it (0-1): folds run across the skin.
+
+    What runs along the surface is epidermis that was taken for keratin.
+    """
+    count = max(2, round(float(np.hypot(*(last - first))) * ground.mpp / _STEP_UM))
+    at = np.rint(np.linspace(first, last, count)).astype(int)
+    depth = ground.depth_um[at[:, 0], at[:, 1]]
+    long = float(np.hypot(*(last - first))) * ground.mpp
+    return float(np.abs(np.diff(depth)).sum()) / long if np.isfinite(depth).all() else 1.0
 
 
 def _run(
