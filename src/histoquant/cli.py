@@ -273,6 +273,9 @@ def phantom(
     cohort: Annotated[
         int | None, typer.Option(min=1, help="A whole study of this many people.")
     ] = None,
+    sections: Annotated[
+        int, typer.Option(min=1, help="Sections side by side; --size is of each.")
+    ] = 1,
     fluorescence: Annotated[
         bool, typer.Option("--fluorescence", help="16 bit, a channel per stain: DAPI, marker.")
     ] = False,
@@ -283,13 +286,19 @@ def phantom(
     choices: dict[str, Any] = {"seed": seed, "preset": preset, "mpp": mpp, "size_mm": size}
     if cohort is not None and fluorescence:
         raise SettingsError("--cohort draws bright-field slides; leave out --fluorescence")
+    if cohort is not None and sections > 1:
+        raise SettingsError("--cohort draws one section per slide; leave out --sections")
     if cohort is not None:
         truths = drawing.write_cohort(out, people=cohort, **choices)
         typer.echo(f"{len(truths)} slides of {cohort} people: {out / 'manifest.csv'}")
         return
+    if fluorescence and sections > 1:
+        raise SettingsError("--fluorescence draws one section; leave out --sections")
     path = out if out.suffix.lower() in (".tif", ".tiff") else out / f"{marker}_{seed}.ome.tif"
-    draw = drawing.write_fluorescence if fluorescence else drawing.write_slide
-    truth = draw(path, marker, **choices)  # type: ignore[arg-type]
+    if fluorescence:
+        truth = drawing.write_fluorescence(path, marker, **choices)  # type: ignore[arg-type]
+    else:
+        truth = drawing.write_slide(path, marker, sections=sections, **choices)  # type: ignore[arg-type]
     truth.save(path.parent / "truth")
     typer.echo(f"{path}, truth in {path.parent / 'truth'}")
 

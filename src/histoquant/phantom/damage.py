@@ -63,7 +63,7 @@ def draw_damage(section: Section, incidents: Incidents, seed: int) -> Damage:
     half = section.half_length_um
     missing = _span(rng, half, incidents.missing_share, ())
     detached = _span(rng, half, incidents.detached_share, missing)
-    reach = half - _KEEP_UM
+    reach = max(half - _KEEP_UM, 0.0)  # in the middle of a section that is short
     folds = [
         (rng.uniform(-reach, reach), rng.uniform(-0.5, 0.5), rng.uniform(7, 22))
         for _ in range(rng.poisson(incidents.folds_per_mm * 2 * half / 1e3))

@@ -19,8 +19,12 @@ _CELL_UM = 8.0
 class Renderer:
     """Renders any window of a scene; the same pixels whatever the window."""
 
-    def __init__(self, scene: Scene) -> None:
+    def __init__(
+        self, scene: Scene, left_px: int = 0, slide_um: tuple[float, float] | None = None
+    ) -> None:
+        """Take a scene, and which part of a wider slide (height, width) it is, if it is one."""
         self.scene = scene
+        self._left_px, self._slide_um = left_px, slide_um or scene.size_um
         self._painter = Painter(scene)
         self._factor = max(2, int(np.ceil(scene.mpp / _FINE_UM)))
         self._step = scene.mpp / self._factor
@@ -54,7 +58,7 @@ class Renderer:
         light = light * (1 - recipe.veil_fraction) + recipe.veil_fraction
         light *= self._illumination(centre_y, centre_x)[..., None]
         counts = light * scanner.white
-        noise = sensor_noise(self.scene.seed, y, x, height, width)
+        noise = sensor_noise(self.scene.seed, y, x + self._left_px, height, width)
         counts += recipe.noise_counts * np.sqrt(np.clip(light, 0.05, 1)) * noise
         return np.clip(np.rint(counts), 0, 255).astype(np.uint8)
 
@@ -111,8 +115,8 @@ class Renderer:
 
     def _illumination(self, y: Array, x: Array) -> Array:
         down, along, out = self.scene.scanner.tilt
-        v = 2 * y[:, None] / self.scene.size_um[0] - 1
-        u = 2 * x[None, :] / self.scene.size_um[1] - 1
+        v = 2 * y[:, None] / self._slide_um[0] - 1
+        u = 2 * (x[None, :] + self._left_px * self.scene.mpp) / self._slide_um[1] - 1
         shape: Array = down * v + along * u + (0.5 + abs(out)) * (1 - u**2 - v**2)
         return 1 + self.scene.recipe.uneven_fraction * (shape / 5.0 - 0.2)
 

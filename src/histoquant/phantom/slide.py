@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 from histoquant.errors import SettingsError
 from histoquant.phantom.recipe import Marker, Preset, preset_recipe
-from histoquant.phantom.render import Renderer
-from histoquant.phantom.scene import Scene, make_scene
-from histoquant.phantom.truth import Truth, make_truth
+from histoquant.phantom.tray import Tray, TrayRenderer, make_tray, tray_truth
+from histoquant.phantom.truth import Truth
 
 TILE = 256
 Pixels = NDArray[np.uint8]
@@ -29,6 +28,7 @@ def write_slide(
     mpp: float = 0.5,
     size_mm: tuple[float, float] = (1.1, 0.75),
     angle_deg: float | None = None,
+    sections: int = 1,
     **overrides: object,
 ) -> Truth:
     """Write a synthetic skin section as a slide and return its truth.
@@ -47,9 +47,11 @@ def write_slide(
     mpp
         Microns per pixel of level 0.
     size_mm
-        Width and height of the slide.
+        Width and height of the slide; of several sections, of the part that each lies on.
     angle_deg
         Rotation of the section, clockwise on the screen; 0 has the skin on top. None draws it.
+    sections
+        How many sections lie side by side, each with a shape and cells of its own.
     **overrides
         Fields of :class:`histoquant.phantom.PhantomRecipe`.
 
@@ -62,19 +64,21 @@ def write_slide(
         raise SettingsError(f"phantom marker {marker!r}: choose p16 or col7")
     if not (0.05 <= mpp <= 4 and min(size_mm) > 0):
         raise SettingsError(f"phantom of {size_mm} mm at {mpp} um/px: use 0.05 to 4 um/px")
+    if sections < 1:
+        raise SettingsError(f"phantom of {sections} sections: draw at least one")
     recipe = preset_recipe(preset, **overrides)
-    scene = make_scene(marker, seed, preset, recipe, mpp, size_mm, angle_deg)
+    tray = make_tray(marker, seed, preset, recipe, mpp, size_mm, angle_deg, sections)
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_pyramid(target, scene)
-    return make_truth(scene, target.name.split(".")[0])
+    write_pyramid(target, tray)
+    return tray_truth(tray, target.name.split(".")[0])
 
 
-def write_pyramid(path: Path, scene: Scene) -> None:
-    """Render a scene into a tiled JPEG OME-TIFF with levels halved down to one tile or so."""
+def write_pyramid(path: Path, tray: Tray) -> None:
+    """Render a tray into a tiled JPEG OME-TIFF with levels halved down to one tile or so."""
     import tifffile
 
-    sizes = _level_shapes(scene.shape)
+    scene, sizes = tray.first, _level_shapes(tray.shape)
     temporary = path.with_name(f".{path.name}~")
     name = f"{path.name} {scene.seed} {scene.marker}"
     metadata = {
@@ -91,13 +95,13 @@ def write_pyramid(path: Path, scene: Scene) -> None:
         with (
             tempfile.TemporaryDirectory() as scratch,
             tifffile.TiffWriter(
-                temporary, ome=True, bigtiff=scene.shape[0] * scene.shape[1] > 1e9
+                temporary, ome=True, bigtiff=tray.shape[0] * tray.shape[1] > 1e9
             ) as tiff,
         ):
             levels = [_scratch(scratch, i, shape) for i, shape in enumerate(sizes[1:], 1)]
             for number, shape in enumerate(sizes):
                 below = levels[0] if number == 0 and levels else None
-                tiles = _render_tiles(scene, below) if number == 0 else _cut(levels[number - 1])
+                tiles = _render_tiles(tray, below) if number == 0 else _cut(levels[number - 1])
                 if number > 1:
                     _halve(levels[number - 2], levels[number - 1], 0)
                 per_cm = 1e4 / (scene.mpp * 2**number)
@@ -135,10 +139,10 @@ def _scratch(folder: str, number: int, shape: tuple[int, int]) -> Pixels:
     return np.memmap(file, np.uint8, "w+", shape=(*shape, 3))
 
 
-def _render_tiles(scene: Scene, below: Pixels | None) -> Iterator[Pixels]:
+def _render_tiles(tray: Tray, below: Pixels | None) -> Iterator[Pixels]:
     """Yield level-0 tiles row by row, filling the level below on the way."""
-    renderer = Renderer(scene)
-    height, width = scene.shape
+    renderer = TrayRenderer(tray)
+    height, width = tray.shape
     for y in range(0, height, TILE):
         high = min(TILE, height - y)
         row = np.concatenate(

@@ -104,8 +104,8 @@ def make_truth(scene: Scene, stem: str) -> Truth:
     summary = {
         **_about(scene),
         **_lengths(scene, junction),
-        **_counts(nuclei),
-        **(_line(junction, gaps) if scene.marker == "col7" else {}),
+        **counts_of(nuclei),
+        **(line_figures(junction, gaps) if scene.marker == "col7" else {}),
         "recipe": scene.recipe.as_dict(),
     }
     return Truth(stem, nuclei, junction, gaps, summary, _compartments(scene))
@@ -231,7 +231,8 @@ def _length_of_runs(line: Array, joined: Mask) -> float:
     return float(np.hypot(*np.diff(line, axis=0).T)[joined].sum())
 
 
-def _counts(nuclei: pd.DataFrame) -> dict[str, Any]:
+def counts_of(nuclei: pd.DataFrame) -> dict[str, Any]:
+    """Nuclei, positive ones and percent, of all and by compartment."""
     groups = {
         "": nuclei["positive"],
         "epidermis": nuclei.loc[nuclei["compartment"].str.startswith("epidermis"), "positive"],
@@ -247,7 +248,8 @@ def _counts(nuclei: pd.DataFrame) -> dict[str, Any]:
     return counts
 
 
-def _line(junction: pd.DataFrame, gaps: pd.DataFrame) -> dict[str, Any]:
+def line_figures(junction: pd.DataFrame, gaps: pd.DataFrame) -> dict[str, Any]:
+    """Figures of the collagen VII line, from the tables of the truth."""
     positive = ~junction["in_gap"].astype(bool)
     arc, integrated = junction["arc_um"].to_numpy(), junction["integrated_od_um"].to_numpy()
     lost = float(gaps["length_um"].sum())
