@@ -83,7 +83,7 @@ def painted(tmp_path_factory):
     ("kind", "least"),
     [
         ("fold", 0.9), ("blur", 0.5), ("pen blue", 0.9),
-        ("bubble", 0.9), ("blood", 0.7), ("debris", 0.6),
+        ("bubble", 0.9), ("blood", 0.8), ("debris", 0.6),
     ],
 )  # fmt: skip
 def test_a_painted_artefact_is_found_where_it_is(painted, kind, least):

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from histoquant.anatomy import ADNEXA, BACKGROUND, DERMIS, EPIDERMIS, STRATUM_CORNEUM, Compartments
 from histoquant.artefacts import BLOOD, BLUR, FOLD, NONE, OPAQUE
+from histoquant.pieces import touching
 from histoquant.quality.artefacts import Artefacts, Codes
 from histoquant.quality.focus import CELL_PX, find_blur, sharpness
 from histoquant.quality.folds import find_folds
@@ -36,8 +37,9 @@ Mask = npt.NDArray[np.bool_]
 
 _STRIP_PX = 512
 _COARSER = 2  # pixels of the anatomy's picture in one of these maps
-_BLOOD_SMOOTH_UM, _BLOOD_HALF_UM = 8.0, 14.0
-_BLOOD_RED, _BLOOD_GREEN, _BLOOD_SUM_OD = 0.148, (0.24, 0.46), 0.3
+_BLOOD_SMOOTH_UM, _BLOOD_HALF_UM, _BLOOD_AROUND_UM = 8.0, 8.0, 20.0
+_BLOOD_RED, _BLOOD_RIM_RED = 0.148, 0.162  # of all OD; DAB has 0.166
+_BLOOD_GREEN, _BLOOD_SUM_OD = (0.24, 0.46), 0.3
 _MIN_BLOOD_UM2 = 6000.0
 _BLUR_MIN_OD = 0.04
 _EOSIN_FACTOR = 0.15  # what of a follicle turns to keratin takes up both stains
@@ -117,7 +119,7 @@ def after_anatomy(
     factor = settings.fold_factor + (0.0 if model.has_marker else _EOSIN_FACTOR)
     found = {
         BLUR: _blur(view, labels != BACKGROUND, settings) & free,
-        BLOOD: _blood(view) & np.isin(labels, (BACKGROUND, DERMIS, ADNEXA)) & free,
+        BLOOD: _blood(view) & (labels != EPIDERMIS) & free,
         FOLD: find_folds(stain, dense, living, view.mpp, factor, keratin),
     }
     for code, mask in found.items():
@@ -148,17 +150,22 @@ def _counterstain(view: Overview, model: StainModel) -> FloatArray:
 
 
 def _blood(view: Overview) -> Mask:
-    """Pools of erythrocytes: orange, where no stain of nuclei or marker is."""
+    """Pools of erythrocytes: orange, where no stain of nuclei or marker is.
+
+    Most of a pool is as orange as no stain is, and its rim a little less.
+    """
     sigma = _BLOOD_SMOOTH_UM / view.mpp
-    red_brown = np.empty(view.od.shape[:2], np.bool_)
+    orange, pale = (np.empty(view.od.shape[:2], np.bool_) for _ in range(2))
     for rows, strip, inner in strips(view.od, math.ceil(4 * sigma) + 1):
         smooth = cv2.GaussianBlur(strip, (0, 0), sigma)[inner]
         total = np.maximum(smooth.sum(axis=-1), 1e-3)
         red, green = smooth[..., 0] / total, smooth[..., 1] / total
-        orange = (red <= _BLOOD_RED) & (green >= _BLOOD_GREEN[0]) & (green <= _BLOOD_GREEN[1])
-        red_brown[rows] = orange & (total >= _BLOOD_SUM_OD)
-    pools = opened(red_brown, _BLOOD_HALF_UM, view.mpp)
-    return drop_small(pools, _MIN_BLOOD_UM2 / view.mpp**2)
+        like = (green >= _BLOOD_GREEN[0]) & (green <= _BLOOD_GREEN[1]) & (total >= _BLOOD_SUM_OD)
+        orange[rows], pale[rows] = like & (red <= _BLOOD_RED), like & (red <= _BLOOD_RIM_RED)
+    around = 2 * round(_BLOOD_AROUND_UM / view.mpp) + 1
+    mostly = cv2.blur(orange.astype(np.float32), (around, around)) >= 0.5
+    pools = opened(pale, _BLOOD_HALF_UM, view.mpp)
+    return drop_small(touching(pools, pools & mostly), _MIN_BLOOD_UM2 / view.mpp**2)
 
 
 def _blur(view: Overview, tissue: Mask, settings: QualitySettings) -> Mask:
