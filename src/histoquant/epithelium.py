@@ -40,7 +40,8 @@ _CROWD_UM = 8.0  # smoothing that blends what lies between two cells
 # least of the way from epithelium to dermis that the stain between its cells lies at.
 _CROWD_SEED, _CROWD_RIM = (-2.25, 0.3), (-1.25, 0.2)
 _MIN_CROWD_UM2 = 1200.0
-_CROWD_PALE = 0.42  # what lies between most of its cells: this far from epithelium to dermis
+# What lies between most of its cells: this far from epithelium to dermis.
+_CROWD_PALE, _SMALL_CROWD_PALE, _LARGE_CROWD_UM2 = 0.42, 0.55, 4000.0
 _OPEN_UM, _THIN_UM = 6.0, 4.0  # half the width of the thinnest strand that teaches at first; kept
 _AROUND_PX = 16
 _MIN_HOLE_UM2 = 1500.0  # smaller holes in the epidermis are oedema, cysts or noise
@@ -147,7 +148,10 @@ def find_crowds(
             for least, paler in (_CROWD_SEED, _CROWD_RIM)
         )
         seeds = drop_small(seeds, _MIN_CROWD_UM2 / field.mpp**2)
-        crowds[k] = _mostly(touching(wide, seeds) | seeds, pale > _CROWD_PALE)
+        whole = touching(wide, seeds) | seeds
+        large = drop_small(whole, _LARGE_CROWD_UM2 / field.mpp**2)
+        least = np.where(large, np.float32(_CROWD_PALE), np.float32(_SMALL_CROWD_PALE))
+        crowds[k] = _mostly(whole, pale > least)
     return crowds
 
 
