@@ -14,7 +14,7 @@ from histoquant.border import FULL, sharpen
 from histoquant.brown import brown_surface
 from histoquant.epithelium import find_crowds
 from histoquant.evidence import Coarse, Looks, average, ground_of, weigh
-from histoquant.layers import CROWDED, _sunken, name_layers
+from histoquant.layers import CROWDED, _sunken, dense_keratin, name_layers
 from histoquant.nuclear_anatomy import _sparse_epithelium
 from histoquant.quality import hide
 from histoquant.quality.folds import find_folds
@@ -59,6 +59,14 @@ def test_a_fold_is_followed_through_the_dermis_and_not_along_the_epidermis(
     assert folds[fold & tissue].mean() > 0.85
     beside = ~np.roll(fold, 6, axis=1) & ~np.roll(fold, -6, axis=1) & ~fold
     assert folds[tissue & beside].mean() < 0.005
+
+
+def test_epidermis_that_was_taken_for_keratin_is_no_fold():
+    """It lies along the surface, and what is called epidermis is half as dense."""
+    stain, dense, tissue = skin_with_double(np.zeros(Y.shape, bool))
+    wrong = (Y >= 120) & (Y < 150) & (X > 100) & (X < 200)
+    stain[wrong] = 0.11
+    assert not find_folds(stain, wrong, tissue, 4.0, 1.5, dense).any()
 
 
 def test_a_heap_of_lymphocytes_is_no_fold_however_dense():
@@ -136,6 +144,62 @@ def test_a_follicle_that_opens_is_no_epidermis_and_a_papilla_is_no_follicle():
     assert (labels[CORNEUM] == STRATUM_CORNEUM).all()
 
 
+def test_a_canal_with_little_keratin_is_one():
+    """Lamellae bridge it every now and then, and the rest is empty."""
+    beside = np.abs(X - 200)
+    canal = (beside < 4) & (Y >= 20) & (Y < 100)
+    walls = (beside >= 4) & (beside < 9) & (Y >= 24) & (Y < 100)
+    epithelium = (EPITHELIUM & ~canal) | walls
+    tissue = ~GLASS & ~(canal & (Y % 3 > 0))
+    looks = coarse(np.where(epithelium, 0.2, 0.05), tissue=tissue).looks()
+    labels = name_layers(epithelium, NO_KERATIN, tissue, COARSE_UM, looks)
+    assert (labels[walls & (Y > 34)] == ADNEXA).all()
+    assert (labels[EPITHELIUM & (beside > 14)] == EPIDERMIS).all()
+
+
+def test_epidermis_beside_a_crack_stays_epidermis():
+    beside = np.abs(X - 200)
+    tissue = ~GLASS & ~((beside < 3) & (Y < 41))
+    looks = coarse(np.where(EPITHELIUM, 0.2, 0.05), tissue=tissue).looks()
+    labels = name_layers(EPITHELIUM & tissue, NO_KERATIN, tissue, COARSE_UM, looks)
+    assert (labels[EPITHELIUM & tissue] == EPIDERMIS).all()
+
+
+def test_gaps_between_lamellae_of_corneum_bring_no_ridge_nearer_to_a_follicle():
+    """A ridge of 80 um: if a gap above it were no surface, it would lie 240 um deep."""
+    ridge = (np.abs(X - 200) < 12) & (Y >= 42) & (Y < 62)
+    epithelium = EPITHELIUM | ridge
+    gap = (Y >= 18) & (Y < 22) & (np.abs(X - 200) < 60)
+    tissue = (Y >= 16) & ~gap
+    looks = coarse(np.where(epithelium, 0.2, 0.05), tissue=tissue).looks()
+    labels = name_layers(epithelium, NO_KERATIN, tissue, COARSE_UM, looks)
+    assert (labels[epithelium] == EPIDERMIS).all()
+
+
+def test_the_inside_of_thin_epidermis_is_no_keratin():
+    """Half of it is a rim that blur made pale; a follicle's keratin is denser than its inside."""
+    thin = (Y >= 24) & (Y < 34)
+    rim = thin & ((Y < 27) | (Y >= 31))
+    stain = np.where(thin, np.where(rim, 0.1, 0.26), 0.05)
+    looks = coarse(np.where(GLASS, 0, stain), tissue=~GLASS).looks()
+    (found,) = dense_keratin([looks], [thin])
+    assert not found.any()
+    plug = thin & (X > 100) & (X < 130)
+    looks = coarse(np.where(GLASS, 0, np.where(plug, 0.9, stain)), tissue=~GLASS).looks()
+    (found,) = dense_keratin([looks], [thin])
+    assert found[plug & ~rim].all()
+
+
+def test_flakes_that_look_as_dermis_does_are_corneum_for_lying_free():
+    flake = (Y >= 8) & (Y < 22) & (X > 120) & (X < 280)
+    bridge = (Y >= 22) & (Y < 24) & (X > 190) & (X < 196)
+    tissue = (Y >= 24) | flake | bridge
+    looks = coarse(np.where(tissue, np.where(EPITHELIUM, 0.2, 0.05), 0), tissue=tissue).looks()
+    labels = name_layers(EPITHELIUM, NO_KERATIN, tissue, COARSE_UM, looks)
+    assert (labels[flake] == STRATUM_CORNEUM).mean() > 0.95
+    assert (labels[Y > 60] == DERMIS).all()
+
+
 @pytest.mark.parametrize(("brown", "name"), [(0.0, DERMIS), (0.6, STRATUM_CORNEUM)])
 def test_dermis_beyond_a_follicle_is_told_by_its_looks(brown, name):
     """It lies between glass and epithelium, thin, and smaller than what is left of the dermis."""
@@ -150,6 +214,19 @@ def test_dermis_beyond_a_follicle_is_told_by_its_looks(brown, name):
     labels = name_layers(epithelium, NO_KERATIN, tissue, COARSE_UM, looks)
     inner = beyond & (Y > 46) & (Y < 56) & (X > 265) & (X < 370)
     assert (labels[inner] == name).mean() > 0.95
+
+
+def test_a_few_cells_apart_in_the_epidermis_are_no_crowd():
+    """Paler between them than most of it, as real crowds are, but so few that it may be chance."""
+    for right, found in ((130, False), (250, True)):
+        rng = np.random.default_rng(3)
+        below = (Y >= 42) & (Y < 50) & (X > 100) & (right > X)
+        ground = np.where(EPITHELIUM, 0.13, np.where(below, 0.09, 0.05))
+        ground = ground + rng.normal(0, 0.005, Y.shape)
+        stain = np.where(EPITHELIUM | below, 0.2, 0.08) + rng.normal(0, 0.005, Y.shape)
+        field = coarse(np.where(GLASS, 0, stain), np.where(GLASS, 0, ground), tissue=~GLASS)
+        (crowd,) = find_crowds([field], [EPITHELIUM | below], [Y >= 33])
+        assert crowd.any() == found, right
 
 
 @pytest.mark.parametrize("between", [0.05, 0.13])
