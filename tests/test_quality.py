@@ -8,7 +8,8 @@ import tifffile
 
 import histoquant as hq
 from helpers import SAMPLES, on_two_cores
-from histoquant.anatomy import Compartments
+from histoquant import pipeline
+from histoquant.anatomy import DERMIS, EPIDERMIS, Compartments
 from histoquant.artefacts import BLUR, COVERSLIP, FOLD, NAMES, PEN, REASONS
 from histoquant.geojson import feature_collection
 from histoquant.junction import Junction
@@ -223,3 +224,26 @@ def test_the_edge_of_a_coverslip_does_not_end_with_the_tissue(on_glass, found):
     codes = find_outlines(od, 4.0)
     assert bool((codes[rows, 200:202] == COVERSLIP).mean() > 0.9) == found
     assert found or not codes.any()
+
+
+@pytest.mark.parametrize("survives", [True, False])
+def test_folds_that_would_take_all_of_the_epidermis_are_none(monkeypatch, survives):
+    """They were the skin itself: what was found without them stays, and nothing is left out."""
+    tissue = np.ones((60, 80), bool)
+    labels = np.where(np.arange(60)[:, None] < 20, EPIDERMIS, DERMIS).astype(np.uint8)
+    labels = np.broadcast_to(labels, tissue.shape)
+    score = np.where(labels == EPIDERMIS, 9, -9).astype(np.int8)
+    found = Compartments(labels, 2.0, score)
+    gone = Compartments(np.full(tissue.shape, DERMIS, np.uint8), 2.0, score, "no epidermis found")
+    folds = np.zeros((30, 40), np.uint8)
+    folds[:10, 5:20] = FOLD
+    none = Artefacts(np.zeros_like(folds), 4.0)
+    monkeypatch.setattr(pipeline, "before_anatomy", lambda *_: none)
+    monkeypatch.setattr(pipeline, "after_anatomy", lambda *_: Artefacts(folds, 4.0))
+
+    def find(tissue, unread=None):
+        return found if unread is None or survives else gone
+
+    result = pipeline._without_artefacts(find, tissue, 2.0, None, None, Settings())
+    assert result.has_epidermis
+    assert (result.artefacts == FOLD).any() == survives
