@@ -2,8 +2,10 @@
 
 Skin has dark bands of its own, and the epidermis is the darkest: what tells a fold is that it
 is denser in counterstain than the *dense compartment of the same slide* over a width that no
-row of nuclei has. From there a fold is followed straight on, through paler tissue, as long as
-the tissue in its band is denser than that on both of its sides.
+row of nuclei has. Where it crosses the epidermis it is about as long as wide, and gives no
+direction. So every direction is tried: a fold goes straight on through epidermis and dermis, and
+is denser than what lies on both of its sides, as long as that is alike; epidermis stands out too,
+but from dermis on one side and from keratin or glass on the other.
 """
 
 from __future__ import annotations
@@ -28,13 +30,14 @@ _GROW = 0.82  # of the seed's excess over the compartment
 _MIN_DENSER = 1.2
 _DIRECTIONS = 72
 _REACH_UM, _STEP_UM = 2000.0, 6.0
+# Where the band is looked at, of half its width, and its sides, beyond it (um).
 _ACROSS, _FLANKS_UM, _MIDDLE = np.array([-0.6, 0.0, 0.6]), np.array([10.0, 14.0, 18.0]), 1
 _LEAST_EXCESS, _MOST_GAIN = 0.18, 0.3  # logarithms of the band's density over that of its sides
-_DOUBTFUL = 0.5
+_DOUBTFUL = 0.5  # what epidermis between dermis counts
 _MIN_LENGTH = 4.0  # over half its width: a heap of lymphocytes is as long as wide
-_MIN_CLIMB = 0.4
+_MIN_CLIMB = 0.4  # of its length: towards the surface or away from it
 _MAX_HALF_UM = 80.0
-_AROUND_UM = 20.0
+_AROUND_UM = 20.0  # of the seed, that as dense belongs to it
 _GLASS, _KERATIN, _DENSE, _PALE = range(4)
 
 
