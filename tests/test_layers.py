@@ -15,7 +15,7 @@ from histoquant.brown import brown_surface
 from histoquant.epithelium import find_crowds
 from histoquant.evidence import Coarse, Looks, average, ground_of, weigh
 from histoquant.layers import CROWDED, _sunken, dense_keratin, name_layers
-from histoquant.nuclear_anatomy import _sparse_epithelium
+from histoquant.nuclear_anatomy import _full_notches, _sparse_epithelium
 from histoquant.quality import hide
 from histoquant.quality.folds import find_folds
 from histoquant.settings import AnatomySettings
@@ -86,6 +86,19 @@ def test_full_pieces_that_hang_on_the_dermis_by_a_neck_are_epithelium(neck_um):
     nuclei = (Y % 5 < 3) & (X % 5 < 3) & (Y < 60)
     taken = _sparse_epithelium(labels, nuclei, mpp)
     assert taken[wedge].mean() > 0.9 if neck_um < 20 else not taken.any()
+
+
+@pytest.mark.parametrize("spacing_px", [5, 14])
+def test_a_notch_full_of_nuclei_is_epidermis_and_a_papilla_is_not(spacing_px):
+    mpp = 2.0
+    labels = np.where(Y < 60, EPIDERMIS, DERMIS).astype(np.uint8)
+    notch = (Y >= 52) & (Y < 60) & (abs(X - 200) < 9)
+    labels[notch] = DERMIS
+    dermis = (Y >= 52) & (Y % spacing_px < 3) & (X % spacing_px < 3)
+    nuclei = np.where((Y < 52) | notch, dermis | ((Y % 5 < 3) & (X % 5 < 3) & (Y < 52)), False)
+    taken = _full_notches(labels, nuclei, mpp)
+    assert taken[notch].mean() > 0.5 if spacing_px == 5 else not taken.any()
+    assert not taken[~notch].any()
 
 
 def test_brown_counts_for_a_nucleus_only_over_blue():

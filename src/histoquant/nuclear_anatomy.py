@@ -31,6 +31,7 @@ _VOID_UM = 8.0  # radius of a disc without nuclei that fits into dermis, not int
 _WIDE_VOID_UM = 12.0  # into dermis, not into the upper layers of a mucosa
 _MIN_FULL = 0.5  # of a piece without such voids: epithelium; dermis lies at 0.1-0.35
 _MAX_PIECE = 0.5  # of all dermis: the larger part is dermis, whatever it looks like
+_NOTCH_UM, _FULL_NOTCH = 20.0, 0.6  # half the width of the widest; least share without voids
 _NECK_UM = 10.0  # half the width by which a piece may hang on the dermis
 _SURFACE_UM = 60.0  # from glass inwards: where corneum may be
 _JUNCTION_UM = 12.0  # from dermis: stays as it was found
@@ -88,6 +89,7 @@ def amend(found: Compartments, nuclear: FloatArray, nuclei: Mask, tissue: Mask) 
     """Add epithelium with sparse nuclei to the epidermis, and end it at its outermost nuclei."""
     labels = found.labels.copy()
     labels[_sparse_epithelium(labels, nuclei, found.mpp)] = EPIDERMIS
+    labels[_full_notches(labels, nuclei, found.mpp)] = EPIDERMIS
     labels[_notches(labels, found.mpp)] = EPIDERMIS
     _end_at_nuclei(labels, nuclear, nuclei, tissue, found.mpp)
     # Where the two disagree the score must follow the labels, or contours stray.
@@ -109,6 +111,24 @@ def _sparse_epithelium(labels: npt.NDArray[np.uint8], nuclei: Mask, mpp: float) 
     taken[0] = False
     near = distance_um(taken[numbers], mpp) <= _NECK_UM + mpp
     return np.asarray(near & (labels == DERMIS), np.bool_)
+
+
+def _full_notches(labels: npt.NDArray[np.uint8], nuclei: Mask, mpp: float) -> Mask:
+    """Notches in the epidermis as wide as a papilla, in which nuclei lie as close as in epithelium.
+
+    Where a few basal nuclei are dim the fine scale cuts the epidermis short above them.
+    """
+    dermis = labels == DERMIS
+    tight = dermis & ~opened(dermis, _NOTCH_UM, mpp)
+    _, numbers = cv2.connectedComponents(tight.astype(np.uint8), connectivity=4)
+    area = np.bincount(numbers.ravel())
+    full = closed(nuclei, _VOID_UM, mpp)
+    share = np.bincount(numbers.ravel(), full.ravel(), len(area)) / np.maximum(area, 1)
+    beside = tight & (distance_um(labels == EPIDERMIS, mpp) <= 1.5 * mpp)
+    taken = np.bincount(numbers[beside], minlength=len(area)) > 0
+    taken &= share >= _FULL_NOTCH
+    taken[0] = False
+    return np.asarray(taken[numbers], np.bool_)
 
 
 def _notches(labels: npt.NDArray[np.uint8], mpp: float) -> Mask:
