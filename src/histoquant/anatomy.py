@@ -32,6 +32,7 @@ from histoquant.layers import (
 )
 from histoquant.layers import (
     CROWDED,
+    PALE_RIM_UM,
     dense_keratin,
     name_layers,
     spread_labels,
@@ -335,7 +336,8 @@ def _name(
 ) -> list[Labels]:
     keratin = list(sheets)
     if evidence.second != "compartment":  # brown hides how dense the hematoxylin is beneath it
-        dense = dense_keratin(looks, epithelium)
+        # Eosin stains keratin: there the rim is as telling as the inside.
+        dense = dense_keratin(looks, epithelium, PALE_RIM_UM if evidence.has_marker else 0.0)
         keratin = [d | sheet for d, sheet in zip(dense, sheets, strict=True)]
 
     def name(look: Looks, own: Mask, dense: Mask) -> Labels:

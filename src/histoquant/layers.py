@@ -30,7 +30,7 @@ _MAX_THICK_SHARE = 0.5  # of that dermis
 _LOOK_THROUGH_UM = 300.0  # epithelium thicker than this is no epidermis to look through
 _KERATIN_UM, _KERATIN_RATIO = 5.0, 1.5  # keratin: evenly this much denser than the epidermis
 _MIN_KERATIN_UM2 = 2000.0
-_PALE_RIM_UM = 10.0  # of blurred epithelium: half of one that is thin
+PALE_RIM_UM = 10.0  # of blurred epithelium: half of one that is thin
 _RIM_UM = 5.0  # tissue not twice as wide is a blurred rim or a strand
 _FLAKES_UM = 150.0  # keratin farther from epithelium than this is debris
 _MIN_DERMIS_SHARE = 0.5  # of the area of the epidermis that it carries
@@ -51,12 +51,16 @@ _LID_UM, _LONG_CANAL_UM = 24.0, 100.0  # epithelium drawn over a mouth; less dee
 _MIN_SURFACE_UM = 60.0  # epithelium with less free surface is a follicle or a gland
 
 
-def dense_keratin(looks: Sequence[Looks], epithelium: Sequence[Mask]) -> list[Mask]:
-    """Evenly dense layers: keratin that takes up the counterstain, and perhaps epithelium."""
+def dense_keratin(
+    looks: Sequence[Looks], epithelium: Sequence[Mask], rim_um: float = PALE_RIM_UM
+) -> list[Mask]:
+    """Evenly dense layers: keratin that takes up the counterstain, and perhaps epithelium.
+
+    Denser than most of the epithelium is, farther than `rim_um` from its blurred border.
+    """
     smooth = [smooth_within(look.stain, look.tissue, _KERATIN_UM / look.mpp) for look in looks]
     inner = [
-        e & (distance_um(~e, look.mpp) > _PALE_RIM_UM)
-        for e, look in zip(epithelium, looks, strict=True)
+        e & (distance_um(~e, look.mpp) > rim_um) for e, look in zip(epithelium, looks, strict=True)
     ]
     if not any(i.any() for i in inner):
         inner = list(epithelium)
@@ -103,8 +107,11 @@ def name_layers(
     canals = _canals(spanned & ~epithelium, tissue, corneum | glass, mpp)
     # Other gaps are what lies before them: notches of the surface, papillae, corners of dermis.
     corneum |= (canals & tissue) | (gaps & from_nearest(corneum, tissue & ~whole))
-    # Gaps between lamellae are outside as the lamellae are.
-    outside = corneum | glass | (~tissue & from_nearest(corneum, tissue))
+    outside = corneum | glass
+    if (
+        looks is not None
+    ):  # with eosin keratin in the depth of follicles is corneum, and full of gaps
+        outside |= ~tissue & from_nearest(corneum, tissue)  # gaps between lamellae, as these are
     surface, adnexa = _split_adnexa(epithelium, outside, mpp)
     sunken = _sunken(surface, outside, canals, tissue & ~whole & ~corneum, mpp)
     surface, adnexa = surface & ~sunken, adnexa | sunken
