@@ -87,6 +87,14 @@ def plan_blocks(
     return [b for b in blocks if _touches(b, mask, grid_shape, margin_px)]
 
 
+def blocks_within(box: Block, block_px: int) -> list[Block]:
+    """Cut a box of the grid into blocks of at most `block_px` a side, in raster order."""
+    return [
+        Block(box.y + b.y, box.x + b.x, b.height, b.width)
+        for b in plan_blocks((box.height, box.width), block_px)
+    ]
+
+
 def _touches(
     block: Block, mask: NDArray[np.bool_], grid_shape: tuple[int, int], margin_px: int
 ) -> bool:

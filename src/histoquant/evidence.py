@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from histoquant.blocks import Block, map_blocks, plan_blocks
+from histoquant.blocks import Block, blocks_within, map_blocks
 from histoquant.tissue import from_nearest
 from histoquant.windowed import FloatArray, Window, Windowed, widened, window_of
 
@@ -183,7 +183,7 @@ def weigh(
     unread: Mask | None = None,
 ) -> Evidence:
     """Look over the tissue in `boxes`: what is legible of it, and how dense its stains get."""
-    blocks = [b for box in boxes for b in _blocks_of(box)]
+    blocks = [b for box in boxes for b in blocks_within(box, _BLOCK_PX)]
     read = tissue if unread is None else tissue & ~unread
     if second != "marker":
         counts = map_blocks(partial(_count, picture, read, second), blocks, workers)
@@ -252,7 +252,7 @@ def average(evidence: Evidence, box: Block, factor: int, mpp: float, workers: in
             small = _block_mean(np.ascontiguousarray(part[core]), factor)
             total[top : top + small.shape[0], left : left + small.shape[1]] = small
 
-    map_blocks(fill, _blocks_of(box), workers)
+    map_blocks(fill, blocks_within(box, _BLOCK_PX), workers)
     tissue, legible, hidden, hematoxylin, *capped = totals
     hematoxylin /= np.maximum(tissue, 1e-6)
     for stain in capped:
@@ -335,10 +335,3 @@ def _block_mean(values: FloatArray, factor: int) -> FloatArray:
         whole[: values.shape[0], : values.shape[1]] = values
     size = (width // factor, height // factor)
     return np.asarray(cv2.resize(whole, size, interpolation=cv2.INTER_AREA), np.float32)
-
-
-def _blocks_of(box: Block) -> list[Block]:
-    return [
-        Block(box.y + b.y, box.x + b.x, b.height, b.width)
-        for b in plan_blocks((box.height, box.width), _BLOCK_PX)
-    ]

@@ -108,10 +108,10 @@ def name_layers(
     # Other gaps are what lies before them: notches of the surface, papillae, corners of dermis.
     corneum |= (canals & tissue) | (gaps & from_nearest(corneum, tissue & ~whole))
     outside = corneum | glass
-    if (
-        looks is not None
-    ):  # with eosin keratin in the depth of follicles is corneum, and full of gaps
-        outside |= ~tissue & from_nearest(corneum, tissue)  # gaps between lamellae, as these are
+    if looks is not None:
+        # Gaps between lamellae are outside as these are; with eosin the depth of a follicle is full
+        # of keratin and gaps, which are not the skin's surface.
+        outside |= ~tissue & from_nearest(corneum, tissue)
     surface, adnexa = _split_adnexa(epithelium, outside, mpp)
     sunken = _sunken(surface, outside, canals, tissue & ~whole & ~corneum, mpp)
     surface, adnexa = surface & ~sunken, adnexa | sunken

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from histoquant.blocks import Block, map_blocks, plan_blocks
+from histoquant.blocks import Block, blocks_within, map_blocks
 from histoquant.evidence import Evidence, histograms, quantile
 from histoquant.layers import ADNEXA, DERMIS, EPIDERMIS, Labels
 from histoquant.tissue import closed, distance_um, opened
@@ -59,11 +59,7 @@ def find_tubules(
     -------
     Of each piece the pixels (n, 2), row and column, with its lumen.
     """
-    blocks = [
-        Block(box.y + b.y, box.x + b.x, b.height, b.width)
-        for box in boxes
-        for b in plan_blocks((box.height, box.width), _BLOCK_PX)
-    ]
+    blocks = [block for box in boxes for block in blocks_within(box, _BLOCK_PX)]
     epidermal = [b for b in blocks if (labels[window_of(b)] == EPIDERMIS).any()]
     if not epidermal:
         return []

@@ -147,11 +147,12 @@ def _climb(ground: _Ground, first: Floats, last: Floats) -> float:
 
     What runs along the surface is epidermis that was taken for keratin.
     """
-    count = max(2, round(float(np.hypot(*(last - first))) * ground.mpp / _STEP_UM))
-    at = np.rint(np.linspace(first, last, count)).astype(int)
-    depth = ground.depth_um[at[:, 0], at[:, 1]]
     long = float(np.hypot(*(last - first))) * ground.mpp
-    return float(np.abs(np.diff(depth)).sum()) / long if np.isfinite(depth).all() else 1.0
+    at = np.rint(np.linspace(first, last, max(2, round(long / _STEP_UM)))).astype(int)
+    depth = ground.depth_um[at[:, 0], at[:, 1]]
+    if not np.isfinite(depth).all():  # no glass in view to tell by
+        return 1.0
+    return float(np.abs(np.diff(depth)).sum()) / long
 
 
 def _run(
