@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import cv2
@@ -33,8 +35,15 @@ _COARSE_UM = 10.0  # smoothing that blends a nucleus (8 um) with its cytoplasm
 _EDGE_UM = 20.0  # the picture's glass border says nothing about epidermis against dermis
 _STEEP_SHARE = 0.2  # of the tissue: where hematoxylin changes most; no more than its rim
 _SCALES_UM = (2.0, 4.0, 8.0, 14.0)
+_GROUNDS = 3  # of them, the coarsest, for what lies between nuclei
 _SEED_INNER_UM, _SEED_OUTER_UM, _SEED_REACH_UM = 6.0, 10.0, 300.0
 _ROUNDS, _FIRM_ROUNDS = 3, 1  # of which the first take no thin strands
+# A piece teaches if its mean score is this share of the best at the surface, at least; bundles of
+# collagen come to 0.4-0.6, epithelium to 0.75 and more.
+_TEACHING_SHARE = 0.68
+_LEAST_SHARE = 0.5  # of a piece in the depth; less is no epithelium
+_BEST_SHARE = 0.25  # of the area of the largest piece: smaller ones are not what others are held to
+_SURFACE_UM, _SURFACE_WIDTH_UM = 30.0, 60.0  # from glass; along it
 _CROWD_UM = 8.0  # smoothing that blends what lies between two cells
 # Of a crowd and of its rim: the most that both scores add up to, in standard deviations, and the
 # least of the way from epithelium to dermis that the stain between its cells lies at.
@@ -48,46 +57,64 @@ _MIN_HOLE_UM2 = 1500.0  # smaller holes in the epidermis are oedema, cysts or no
 _SAMPLES = 200_000  # pixels of a class that its discriminant is trained on
 
 
+@dataclass(frozen=True, eq=False)
+class Told:
+    """Epithelium as told from its surroundings.
+
+    Attributes
+    ----------
+    epithelium
+        Of each field, bool (h, w), epithelium of any kind; all False when nothing keeps apart.
+    separation
+        Distance between the two classes in the discriminant, in standard deviations.
+    nuclei_ratio
+        How much more of the stain lies in nuclei in the surest epithelium than around it: some 1
+        where dermis was taken for it.
+    """
+
+    epithelium: list[Mask]
+    separation: float
+    nuclei_ratio: float
+
+
 def find_epithelium(
     fields: Sequence[Coarse],
     settings: AnatomySettings,
     workers: int = 1,
     seeds: Sequence[Mask] | None = None,
-) -> tuple[list[Mask], float]:
-    """Epithelium of any kind, and how well it keeps apart from its surroundings.
+    beside_marker: bool = False,
+) -> Told:
+    """Tell epithelium of any kind from its surroundings.
 
     Parameters
     ----------
     fields
         The evidence, piece by piece of tissue.
+    beside_marker
+        Whether hematoxylin alone tells, beside a marker. Then what lies between nuclei counts, too,
+        and only sure pieces teach.
     workers
         Threads. The answer does not depend on it.
     seeds
         Of each field, bool (h, w): epithelium to learn from, where it is known already.
-
-    Returns
-    -------
-    epithelium
-        Of each field, bool (h, w); all False when nothing keeps apart.
-    separation
-        Distance between the two classes in the discriminant, in standard deviations.
     """
     seeds = _seeds(fields, settings) if seeds is None else list(seeds)
+    nothing = Told([np.zeros_like(seed) for seed in seeds], 0.0, 0.0)
     if not any(seed.any() for seed in seeds):
-        return seeds, 0.0
+        return nothing
     with ThreadPoolExecutor(workers) as pool:
-        tasks = [[pool.submit(task) for task in _features(field)] for field in fields]
+        tasks = [[pool.submit(t) for t in _features(field, beside_marker)] for field in fields]
         features = [[task.result() for task in row] for row in tasks]
-        epithelium, separation = seeds, 0.0
+        learn = partial(_learn, fields, features, pool)
+        epithelium, teaching, separation = seeds, seeds, 0.0
+        if beside_marker and (first := learn(seeds, seeds)):
+            epithelium, teaching = _sure(fields, seeds, _scores(features, first))
         for number in range(_ROUNDS):
-            learned = _learn(fields, features, epithelium, pool)
+            learned = learn(epithelium, teaching)
             if learned is None:
-                return [np.zeros_like(seed) for seed in seeds], 0.0
-            weights, offset, separation = learned
-            above = [
-                (score(layers, weights, offset) > 0) & field.tissue
-                for layers, field in zip(features, fields, strict=True)
-            ]
+                return nothing
+            separation, scores = learned[2], _scores(features, learned)
+            above = [(s > 0) & field.tissue for s, field in zip(scores, fields, strict=True)]
             epithelium = [clean(a, f.mpp, settings) for a, f in zip(above, fields, strict=True)]
             if number >= _FIRM_ROUNDS:
                 # The walls of follicles are as thin as noise in the dermis, and hang on to more.
@@ -95,17 +122,74 @@ def find_epithelium(
                     touching(clean(a, f.mpp, settings, _THIN_UM), e) | e
                     for a, e, f in zip(above, epithelium, fields, strict=True)
                 ]
-    return epithelium, separation
+            teaching = epithelium
+            if beside_marker:
+                epithelium, teaching = _sure(fields, epithelium, scores)
+    return Told(epithelium, separation, _nuclei_ratio(fields, epithelium, teaching))
+
+
+def _scores(
+    features: Sequence[Sequence[FloatArray]], learned: tuple[Floats, float, float]
+) -> list[FloatArray]:
+    weights, offset, _ = learned
+    return [score(layers, weights, offset) for layers in features]
+
+
+def _nuclei_ratio(
+    fields: Sequence[Coarse], epithelium: Sequence[Mask], teaching: Sequence[Mask]
+) -> float:
+    """What of the stain lies in nuclei, in the pieces that teach over what is around them."""
+    sums = np.zeros((2, 2))
+    for field, own, sure in zip(fields, epithelium, teaching, strict=True):
+        nuclei = field.capped[0] - field.ground
+        for k, side in enumerate(_sides(field, own, sure)):
+            sums[k] += nuclei[side].sum(dtype=np.float64), np.count_nonzero(side)
+    inside, outside = sums[:, 0] / np.maximum(sums[:, 1], 1)
+    return float(inside / outside) if outside > 0 else 0.0
+
+
+def _sure(
+    fields: Sequence[Coarse], epithelium: Sequence[Mask], scores: Sequence[FloatArray]
+) -> tuple[list[Mask], list[Mask]]:
+    """The pieces that may be epithelium, and those sure enough to teach by, bool (h, w).
+
+    Bundles of collagen may be about as dense as the level that parts seeds from the rest. What
+    lies at the surface and scores best is epidermis; what scores far less is none.
+    """
+    numbered, means, areas, free = [], [], [], []
+    for field, mask, values in zip(fields, epithelium, scores, strict=True):
+        count, numbers = cv2.connectedComponents(mask.astype(np.uint8))
+        inner = mask & (distance_um(~mask, field.mpp) > _SEED_INNER_UM)
+        rim = mask & (distance_um(~field.tissue, field.mpp) <= _SURFACE_UM)
+        size = np.bincount(numbers[inner], minlength=count)
+        total = np.bincount(numbers[inner], values[inner], count)
+        numbered.append(numbers)
+        means.append(np.where(size > 0, total / np.maximum(size, 1), -np.inf))
+        areas.append(np.bincount(numbers[mask], minlength=count) * field.mpp**2)
+        free.append(np.bincount(numbers[rim], minlength=count) * field.mpp**2 / _SURFACE_UM)
+    area, mean = np.concatenate(areas), np.concatenate(means)
+    surface = [f >= _SURFACE_WIDTH_UM for f in free]
+    standard = np.concatenate(surface) & (area >= _BEST_SHARE * area.max())
+    if not standard.any():
+        return list(epithelium), list(epithelium)
+    best = mean[standard].max()
+    kept, teaching = [], []
+    for m, at_surface, numbers, mask in zip(means, surface, numbered, epithelium, strict=True):
+        teach = at_surface & (m >= _TEACHING_SHARE * best)
+        kept.append((teach | ~at_surface & (m >= _LEAST_SHARE * best))[numbers] & mask)
+        teaching.append(teach[numbers] & mask)
+    return kept, teaching
 
 
 def _learn(
     fields: Sequence[Coarse],
     features: Sequence[Sequence[FloatArray]],
-    epithelium: Sequence[Mask],
     pool: ThreadPoolExecutor,
+    epithelium: Sequence[Mask],
+    teaching: Sequence[Mask],
 ) -> tuple[Floats, float, float] | None:
     """The discriminant of what is epithelium and what is not; None of too little of either."""
-    sides = list(pool.map(_sides, fields, epithelium))
+    sides = list(pool.map(_sides, fields, epithelium, teaching))
     classes = [_samples(features, [side[k] for side in sides]) for k in (0, 1)]
     if min(len(c) for c in classes) < 10 * classes[0].shape[1]:
         return None
@@ -130,7 +214,7 @@ def find_crowds(
     shares = [
         np.asarray(g / np.maximum(m, 1e-3), np.float32) for g, m in zip(grounds, means, strict=True)
     ]
-    inside, outside = zip(*map(_sides, fields, epithelium), strict=True)
+    inside, outside = zip(*map(_sides, fields, epithelium, epithelium), strict=True)
     crowds = [np.zeros_like(e) for e in epithelium]
     if not (any(i.any() for i in inside) and any(o.any() for o in outside)):
         return crowds
@@ -264,11 +348,14 @@ def _rim_px(field: Coarse) -> int:
     return int(np.count_nonzero(field.tissue & (inside <= _EDGE_UM)))
 
 
-def _features(field: Coarse) -> Iterator:  # type: ignore[type-arg]
+def _features(field: Coarse, by_ground: bool) -> Iterator:  # type: ignore[type-arg]
     for stain in field.capped:
         for scale in _SCALES_UM:
             yield lambda s=stain, sigma=scale / field.mpp: smooth_within(s, field.legible, sigma)
     yield lambda: _spread(field)
+    if by_ground:
+        for scale in _SCALES_UM[-_GROUNDS:]:
+            yield lambda sigma=scale / field.mpp: smooth_within(field.ground, field.legible, sigma)
 
 
 def _spread(field: Coarse) -> FloatArray:
@@ -278,11 +365,11 @@ def _spread(field: Coarse) -> FloatArray:
     return np.sqrt(np.maximum(square - mean * mean, 0))
 
 
-def _sides(field: Coarse, epithelium: Mask) -> tuple[Mask, Mask]:
+def _sides(field: Coarse, epithelium: Mask, teaching: Mask) -> tuple[Mask, Mask]:
     """What is surely epithelium and what surely is not, but near it."""
-    inside = field.tissue & (distance_um(~epithelium, field.mpp) > _SEED_INNER_UM)
-    away = distance_um(epithelium, field.mpp)
-    return inside, field.tissue & (away > _SEED_OUTER_UM) & (away < _SEED_REACH_UM)
+    inside = field.tissue & (distance_um(~teaching, field.mpp) > _SEED_INNER_UM)
+    near = field.tissue & (distance_um(teaching, field.mpp) < _SEED_REACH_UM)
+    return inside, near & (distance_um(epithelium, field.mpp) > _SEED_OUTER_UM)
 
 
 def _samples(features: Sequence[Sequence[FloatArray]], masks: Sequence[Mask]) -> FloatArray:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -34,7 +34,10 @@ Pair = tuple[float, float]
 _DNA = ("nuclear", "dapi", "hoechst", "draq", "sytox", "topro", "propidium", "dna", "nuclei")
 _DARK_PERCENT = 10.0  # of the overview, the darkest: background where there is any glass
 _MIN_NOISE_SDS = 6.0
-_TISSUE_SHARE = 0.2  # of what typical tissue shines above background
+_TISSUE_SHARE = 0.25  # of what typical tissue shines above background
+_DEGREES = (0, 1, 1, 2, 2, 2)  # of the surface that follows the light on glass, step by step
+_LEAST_GLASS = 0.02  # of the overview, to follow it on
+_HOT_PX = 5
 _MOST_ABOVE = np.float32(4.0)  # times the floor: nothing counts more when tissue is told
 _MIN_SPAN = 4.0  # grey levels; a channel that spans less holds nothing
 _PADDING = 0.01  # of the pixels: so many at the minimum, with a gap above them, are no picture
@@ -125,25 +128,35 @@ class Look:
     ----------
     channels
         Numbers of the nuclear channel and of the marker's.
-    background, floor
-        Of the two: grey levels without tissue, and from which on there is tissue.
+    background
+        Of the two: grey levels without tissue, over all of the slide.
+    glow
+        float32 (h, w, 2), on the grid of the overview: grey levels without tissue there.
+    floor
+        Of the two: grey levels above it from which on there is tissue.
     tissue
         bool (h, w), on the grid of the overview.
     """
 
     channels: tuple[int, int]
     background: Pair
+    glow: FloatArray
     floor: Pair
     tissue: Mask
 
     def above(self, pixels: Pixels, unit: float) -> FloatArray:
-        """Light above background (h, w, 2): `unit` where tissue begins."""
-        planes = [
-            (pixels[..., c].astype(np.float32) - np.float32(dark)) * np.float32(1 / (floor - dark))
-            for c, dark, floor in zip(self.channels, self.background, self.floor, strict=True)
-        ]
+        """Light above background (h, w, 2): `unit` where tissue begins.
+
+        `pixels` (h, w, c) may be larger than the overview, over the same area.
+        """
+        height, width = pixels.shape[:2]
+        planes = np.empty((height, width, 2), np.float32)
+        for plane, (channel, floor) in enumerate(zip(self.channels, self.floor, strict=True)):
+            dark = cv2.resize(np.ascontiguousarray(self.glow[..., plane]), (width, height))
+            np.subtract(pixels[..., channel], dark, out=planes[..., plane])
+            planes[..., plane] *= np.float32(1 / floor)
         # Blurred, a nucleus or keratin would carry the edge of the tissue outwards.
-        return np.float32(unit) * np.minimum(np.stack(planes, axis=-1), _MOST_ABOVE)
+        return np.multiply(np.minimum(planes, _MOST_ABOVE, out=planes), np.float32(unit))
 
 
 def choose_channels(names: Sequence[str], settings: FluorescenceSettings) -> tuple[int, int]:
@@ -242,9 +255,9 @@ def look_over(slide: Slide, settings: Settings) -> Look:
     overview, known = slide.overview(mpp), slide.known(mpp)
     padding = np.logical_and.reduce([_padding(overview[..., c], known) for c in channels])
     known = known & ~padding
-    levels = [_levels(overview[..., c][known], slide.channels[c]) for c in channels]
-    (dark, floor), (marker_dark, marker_floor) = levels
-    look = Look(channels, (dark, marker_dark), (floor, marker_floor), known)
+    levels = [_levels(overview[..., c], known, slide.channels[c]) for c in channels]
+    darks, glows, floors = zip(*levels, strict=True)
+    look = Look(channels, darks, np.stack(glows, axis=-1), floors, known)
     unit = settings.tissue.min_od
     tissue = find_tissue(look.above(overview, unit), mpp, settings.tissue) & known
     if not tissue.any():
@@ -253,7 +266,7 @@ def look_over(slide: Slide, settings: Settings) -> Look:
             f"{settings.tissue.min_area_mm2:g} mm2 shines above the background of channels "
             f"{slide.channels[channels[0]]} and {slide.channels[channels[1]]}."
         )
-    return Look(look.channels, look.background, look.floor, tissue)
+    return replace(look, tissue=tissue)
 
 
 def _padding(values: Pixels, known: Mask) -> Mask:
@@ -271,19 +284,43 @@ def _padding(values: Pixels, known: Mask) -> Mask:
     return np.asarray(values == levels[0])
 
 
-def _levels(values: Pixels, name: str) -> Pair:
-    """Background of a channel, and the level from which on there is tissue."""
-    if values.size == 0 or int(values.max()) - int(values.min()) < _MIN_SPAN:
-        found = f"all at {int(values.min())}" if values.size else "none"
+def _levels(values: Pixels, known: Mask, name: str) -> tuple[float, FloatArray, float]:
+    """Background of a channel (h, w), all over and place by place, and what tissue has above it."""
+    own = values[known]
+    if own.size == 0 or int(own.max()) - int(own.min()) < _MIN_SPAN:
+        found = f"all at {int(own.min())}" if own.size else "none"
         raise StainError(
             f"channel {name} holds nothing (grey levels {found}): it was not exposed, or it is "
             "not the channel that was meant"
         )
-    darkest = np.sort(values)[: max(1, int(values.size * _DARK_PERCENT / 100))].astype(np.float64)
+    darkest = np.sort(own)[: max(1, int(own.size * _DARK_PERCENT / 100))].astype(np.float64)
     dark, noise = float(np.median(darkest)), max(float(darkest.std()), 0.25)
-    shining = values[values > dark + _MIN_NOISE_SDS * noise]
-    typical = float(np.median(shining)) if shining.size else dark
-    return dark, max(dark + _MIN_NOISE_SDS * noise, dark + _TISSUE_SHARE * (typical - dark))
+    calm = np.asarray(cv2.medianBlur(values.astype(np.float32), _HOT_PX), np.float32)
+    glow, floor = np.full(values.shape, dark, np.float32), _MIN_NOISE_SDS * noise
+    for degree in _DEGREES:
+        shining = (own - glow[known])[own > glow[known] + floor]
+        typical = float(np.median(shining)) if shining.size else 0.0
+        floor = max(_MIN_NOISE_SDS * noise, _TISSUE_SHARE * typical)
+        glass = known & (np.abs(calm - glow) < floor)
+        if glass.mean() < _LEAST_GLASS:
+            break
+        glow = _smooth_surface(calm, glass, degree)
+    return dark, glow, floor
+
+
+def _smooth_surface(values: FloatArray, where: Mask, degree: int) -> FloatArray:
+    """The polynomial of two variables nearest to `values` (h, w) where `where` is True.
+
+    Elsewhere it is kept within what it is there.
+    """
+    y, x = np.meshgrid(
+        *(np.linspace(-1, 1, n, dtype=np.float32) for n in values.shape), indexing="ij"
+    )
+    terms = [y**j * x**i for j in range(degree + 1) for i in range(degree + 1 - j)]
+    rows = np.stack([term[where] for term in terms], axis=-1).astype(np.float64)
+    weights, *_ = np.linalg.lstsq(rows, values[where].astype(np.float64), rcond=None)
+    surface = np.tensordot(weights.astype(np.float32), np.stack(terms), axes=1)
+    return np.asarray(np.clip(surface, surface[where].min(), surface[where].max()), np.float32)
 
 
 def measure_model(slide: Slide, look: Look, settings: Settings) -> FluorescenceModel:
@@ -349,7 +386,7 @@ def field_figures(
 ) -> FieldFigures:
     """Sharpness of the nuclear stain, and how much of the marker's tissue is saturated."""
     scores, shining, full = [], 0, 0
-    floor = look.floor[1] - look.background[1]
+    floor = look.floor[1]
     for field in _fields(slide, look.tissue, settings.nuclei.mpp)[::2]:
         planes = model.planes(field, settings.stains.max_od)
         scores.append(focus_score(planes.stains[..., :1]))

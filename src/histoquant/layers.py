@@ -233,11 +233,12 @@ def _flakes(rest: Mask, outside: Mask, epithelium: Mask, looks: Looks | None, mp
     narrow = 2 * _half_widths(thick, pieces, count, mpp) <= _THICK_CORNEUM_UM
     thin = narrow & (area <= _MAX_THICK_SHARE * _largest_rival(pieces, area, epithelium, mpp))
     # A follicle parts the dermis: a piece of it may be less than half as large.
-    least = np.where(narrow | (looks is None), _MIN_DERMIS_SHARE, _MIN_PARTED_SHARE)
+    alike = _like_largest(pieces, area, looks)
+    least = np.where(narrow | ~alike, _MIN_DERMIS_SHARE, _MIN_PARTED_SHARE)
     dermal = (free == 0) | ((area >= least * carried) & ~thin)
     beside = thick & (distance_um(epithelium, mpp) <= 2 * _RIM_UM)
     bound = np.bincount(pieces[beside], minlength=count) >= _MIN_BOUND * free
-    dermal |= _like_largest(pieces, area, looks) & (area * mpp**2 >= _MIN_PARTED_UM2) & bound
+    dermal |= alike & (area * mpp**2 >= _MIN_PARTED_UM2) & bound
     dermal[0] = False
     away = distance_um(dermal[pieces], mpp) > 2 * _RIM_UM
     return rest & away & (distance_um(epithelium, mpp) <= _FLAKES_UM)
