@@ -217,7 +217,7 @@ def find_compartments(
     ]
     if not any(mask.any() for mask in coarse):
         return _only_dermis(tissue, mpp, "the dense regions dissolve when looked at closely")
-    named = _name(looks, coarse, sheets, evidence, workers)
+    named = _name(looks, coarse, sheets, evidence, workers, named)
     labels = _draw(named, coarse, sharp, boxes, tissue, factor)
     if evidence.has_marker:
         for piece in find_tubules(evidence, labels, mpp, boxes, workers):
@@ -343,6 +343,7 @@ def _name(
     sheets: Sequence[Mask],
     evidence: Evidence,
     workers: int,
+    before: Sequence[Labels] | None = None,
 ) -> list[Labels]:
     keratin = list(sheets)
     if evidence.second != "compartment":  # brown hides how dense the hematoxylin is beneath it
@@ -350,13 +351,13 @@ def _name(
         dense = dense_keratin(looks, epithelium, PALE_RIM_UM if evidence.has_marker else 0.0)
         keratin = [d | sheet for d, sheet in zip(dense, sheets, strict=True)]
 
-    def name(look: Looks, own: Mask, dense: Mask) -> Labels:
+    def name(look: Looks, own: Mask, dense: Mask, old: Labels | None) -> Labels:
         # By nuclei alone sparse epithelium looks as dermis does, and with eosin keratin may.
         telling = look if evidence.has_marker else None
-        return name_layers(own, dense, look.tissue, look.mpp, telling)
+        return name_layers(own, dense, look.tissue, look.mpp, telling, old)
 
     with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(name, looks, epithelium, keratin))
+        return list(pool.map(name, looks, epithelium, keratin, before or [None] * len(looks)))
 
 
 def _below(labels: Labels, mpp: float) -> Mask:

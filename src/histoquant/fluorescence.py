@@ -34,7 +34,9 @@ Pair = tuple[float, float]
 _DNA = ("nuclear", "dapi", "hoechst", "draq", "sytox", "topro", "propidium", "dna", "nuclei")
 _DARK_PERCENT = 10.0  # of the overview, the darkest: background where there is any glass
 _MIN_NOISE_SDS = 6.0
-_TISSUE_SHARE = 0.25  # of what typical tissue shines above background
+# Of what typical tissue shines above background, in the nuclear channel and the marker's: nuclei
+# are so bright that their haze reaches far beyond the tissue's edge.
+_TISSUE_SHARES = (0.5, 0.25)
 _DEGREES = (0, 1, 1, 2, 2, 2)  # of the surface that follows the light on glass, step by step
 _LEAST_GLASS = 0.02  # of the overview, to follow it on
 _HOT_PX = 5
@@ -255,7 +257,10 @@ def look_over(slide: Slide, settings: Settings) -> Look:
     overview, known = slide.overview(mpp), slide.known(mpp)
     padding = np.logical_and.reduce([_padding(overview[..., c], known) for c in channels])
     known = known & ~padding
-    levels = [_levels(overview[..., c], known, slide.channels[c]) for c in channels]
+    levels = [
+        _levels(overview[..., c], known, share, slide.channels[c])
+        for c, share in zip(channels, _TISSUE_SHARES, strict=True)
+    ]
     darks, glows, floors = zip(*levels, strict=True)
     look = Look(channels, darks, np.stack(glows, axis=-1), floors, known)
     unit = settings.tissue.min_od
@@ -284,7 +289,9 @@ def _padding(values: Pixels, known: Mask) -> Mask:
     return np.asarray(values == levels[0])
 
 
-def _levels(values: Pixels, known: Mask, name: str) -> tuple[float, FloatArray, float]:
+def _levels(
+    values: Pixels, known: Mask, share: float, name: str
+) -> tuple[float, FloatArray, float]:
     """Background of a channel (h, w), all over and place by place, and what tissue has above it."""
     own = values[known]
     if own.size == 0 or int(own.max()) - int(own.min()) < _MIN_SPAN:
@@ -300,7 +307,7 @@ def _levels(values: Pixels, known: Mask, name: str) -> tuple[float, FloatArray, 
     for degree in _DEGREES:
         shining = (own - glow[known])[own > glow[known] + floor]
         typical = float(np.median(shining)) if shining.size else 0.0
-        floor = max(_MIN_NOISE_SDS * noise, _TISSUE_SHARE * typical)
+        floor = max(_MIN_NOISE_SDS * noise, share * typical)
         glass = known & (np.abs(calm - glow) < floor)
         if glass.mean() < _LEAST_GLASS:
             break

@@ -73,7 +73,12 @@ def dense_keratin(
 
 
 def name_layers(
-    epithelium: Mask, dense: Mask, tissue: Mask, mpp: float, looks: Looks | None = None
+    epithelium: Mask,
+    dense: Mask,
+    tissue: Mask,
+    mpp: float,
+    looks: Looks | None = None,
+    before: Labels | None = None,
 ) -> Labels:
     """Label epidermis, stratum corneum, adnexa and dermis.
 
@@ -88,6 +93,9 @@ def name_layers(
     looks
         What is alike in all of the dermis. Without, neither the canals of follicles are looked
         for, nor is dermis that one parts from the rest told from corneum.
+    before
+        uint8 (h, w): what was named with a wider epithelium. Corneum stays what it was: beside the
+        end of a narrower one it hangs together with the dermis.
 
     Returns
     -------
@@ -103,6 +111,8 @@ def name_layers(
     spanned, whole = whole, whole & tissue
     corneum = keratin | _corneum(tissue & ~whole & ~keratin, whole, glass, mpp)
     corneum |= _flakes(tissue & ~whole & ~corneum, corneum | glass, whole, looks, mpp)
+    if before is not None:
+        corneum |= (before == STRATUM_CORNEUM) & tissue & ~whole
     gaps = whole & ~epithelium
     canals = _canals(spanned & ~epithelium, tissue, corneum | glass, mpp)
     # Other gaps are what lies before them: notches of the surface, papillae, corners of dermis.
