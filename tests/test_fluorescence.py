@@ -128,6 +128,18 @@ def test_tissue_is_found_by_what_shines(tmp_path):
     assert look.tissue.mean() == pytest.approx((320 / 480) ** 2, rel=0.2)
 
 
+@pytest.mark.parametrize("rise", [(0, 60), (60, 0), (-50, 90)])
+def test_unevenly_lit_glass_is_no_tissue(tmp_path, rise):
+    """Across the slide the glass brightens by up to half of what tissue shines."""
+    picture, _, _ = cells()
+    down, across = (np.linspace(0, 1, 480) for _ in "yx")
+    light = rise[0] * down[:, None] + rise[1] * across**2
+    uneven = (picture + np.rint(light)[..., None]).astype(np.uint16)
+    even, _ = looked(write(tmp_path / "even.ome.tif", picture))
+    look, _ = looked(write(tmp_path / "uneven.ome.tif", uneven))
+    assert (look.tissue == even.tissue).mean() > 0.95
+
+
 def test_padding_of_a_stitched_slide_is_no_background(tmp_path):
     picture, _, _ = cells()
     whole, _ = looked(write(tmp_path / "whole.ome.tif", picture))

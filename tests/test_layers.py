@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
@@ -12,7 +13,7 @@ from histoquant.artefacts import BLUR, FOLD
 from histoquant.blocks import Block
 from histoquant.border import FULL, sharpen
 from histoquant.brown import brown_surface
-from histoquant.epithelium import find_crowds
+from histoquant.epithelium import find_crowds, find_epithelium
 from histoquant.evidence import Coarse, Looks, average, ground_of, weigh
 from histoquant.layers import CROWDED, _sunken, dense_keratin, name_layers
 from histoquant.nuclear_anatomy import _full_notches, _sparse_epithelium
@@ -211,6 +212,59 @@ def test_flakes_that_look_as_dermis_does_are_corneum_for_lying_free():
     labels = name_layers(EPITHELIUM, NO_KERATIN, tissue, COARSE_UM, looks)
     assert (labels[flake] == STRATUM_CORNEUM).mean() > 0.95
     assert (labels[Y > 60] == DERMIS).all()
+
+
+def test_keratin_that_fills_a_wide_canal_is_corneum_for_not_looking_as_dermis_does():
+    """A ball of flakes, 160 um wide, in the mouth of a follicle."""
+    away = np.hypot(Y - 30, X - 200)
+    flakes = (away < 20) & (Y >= 14)
+    wall = (away >= 20) & (away < 32) & (Y >= 20)
+    epithelium = ((EPITHELIUM & (away >= 20)) | wall) & ~flakes
+    tissue = ~GLASS | flakes
+    stain = np.where(epithelium, 0.2, np.where(flakes, 0.1, 0.06)).astype(np.float32)
+    nuclei = np.where(flakes, 0.08, 0.03)
+    half = (layer.astype(np.float16) for layer in (nuclei, np.zeros(Y.shape)))
+    looks = Looks(BOX, COARSE_UM, tissue, stain, *half)
+    labels = name_layers(epithelium, NO_KERATIN, tissue, COARSE_UM, looks)
+    assert (labels[flakes & (away < 17)] == STRATUM_CORNEUM).all()
+    assert (labels[Y > 80] == DERMIS).all()
+
+
+def test_corneum_stays_corneum_beside_an_epidermis_that_was_drawn_shorter():
+    """Beyond the end of the epidermis it hangs together with the dermis."""
+    corneum = (Y >= 20) & (Y < 32)
+    wide = (Y >= 32) & (Y < 50)
+    short = wide & (Y >= 35) & (X < 340)
+    before = name_layers(wide, NO_KERATIN, ~GLASS, COARSE_UM)
+    assert (before[corneum] == STRATUM_CORNEUM).mean() > 0.95
+    alone, told = (
+        name_layers(short, NO_KERATIN, ~GLASS, COARSE_UM, before=old) for old in (None, before)
+    )
+    kept = corneum & (X < 330)
+    assert (told[kept] == STRATUM_CORNEUM).mean() > 0.95
+    assert (told[short] == EPIDERMIS).all()
+    assert (alone[Y > 80] == DERMIS).all()
+
+
+def dense_dermis():
+    """Epidermis, and bundles of collagen in the depth and at the lower edge nearly as dense."""
+    rng = np.random.default_rng(8)
+    bundles = ((Y >= 90) & (Y < 140) & (X > 60) & (X < 180)) | ((Y >= 190) & (X > 200))
+    mean = np.where(EPITHELIUM, 0.20, np.where(bundles, 0.125, 0.06))
+    ground = np.where(EPITHELIUM, 0.10, np.where(bundles, 0.07, 0.03))
+    noise = [cv2.GaussianBlur(rng.normal(0, 1, Y.shape), (0, 0), 0.8) for _ in range(2)]
+    tissue = ~GLASS & (Y < 230)
+    layers = (np.where(tissue, m + 0.02 * n, 0) for m, n in zip((mean, ground), noise, strict=True))
+    return coarse(*layers, tissue=tissue), bundles
+
+
+def test_bundles_of_collagen_neither_teach_nor_are_epithelium():
+    field, bundles = dense_dermis()
+    told = find_epithelium([field], AnatomySettings(), beside_marker=True)
+    (found,) = told.epithelium
+    assert found[EPITHELIUM].mean() > 0.9
+    assert not found[bundles].any()
+    assert told.nuclei_ratio > 1.5
 
 
 @pytest.mark.parametrize(("brown", "name"), [(0.0, DERMIS), (0.6, STRATUM_CORNEUM)])

@@ -94,8 +94,8 @@ def name_layers(
         What is alike in all of the dermis. Without, neither the canals of follicles are looked
         for, nor is dermis that one parts from the rest told from corneum.
     before
-        uint8 (h, w): what was named with a wider epithelium. Corneum stays what it was: beside the
-        end of a narrower one it hangs together with the dermis.
+        uint8 (h, w): what was named with a wider epithelium. Corneum stays what it was, for beside
+        the end of a narrower one it hangs together with the dermis, and has what lies between.
 
     Returns
     -------
@@ -112,7 +112,10 @@ def name_layers(
     corneum = keratin | _corneum(tissue & ~whole & ~keratin, whole, glass, mpp)
     corneum |= _flakes(tissue & ~whole & ~corneum, corneum | glass, whole, looks, mpp)
     if before is not None:
-        corneum |= (before == STRATUM_CORNEUM) & tissue & ~whole
+        rest = tissue & ~whole
+        corneum |= (before == STRATUM_CORNEUM) & rest
+        freed = rest & ~corneum & np.isin(before, (EPIDERMIS, ADNEXA))
+        corneum |= freed & from_nearest(corneum, rest & ~freed)
     gaps = whole & ~epithelium
     canals = _canals(spanned & ~epithelium, tissue, corneum | glass, mpp)
     # Other gaps are what lies before them: notches of the surface, papillae, corners of dermis.

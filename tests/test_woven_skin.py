@@ -1,0 +1,105 @@
+"""Skin of another generator: the junction on looks on which it was lost, or found in the dermis.
+
+In its dermis bundles of collagen take up as much counterstain as some epidermis does, with pale
+clefts between them; its corneum is a weave of lamellae, or brown.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+import shapely
+from scipy.spatial import cKDTree
+
+import histoquant as hq
+from helpers import on_two_cores
+from woven import LOOKS, Skin, draw, write
+
+FALSE_UM = 15.0
+MIN_LENGTH_UM = 150.0  # the settings' junction.min_length_um
+
+
+@dataclass(frozen=True)
+class Case:
+    look: str
+    marker: str
+    seed: int = 100
+    most: dict[str, float] = field(default_factory=dict)
+    """Looser limits than those of the rest."""
+
+
+CASES = {
+    "plain, with a line": Case("plain", "col7"),
+    "corneum like a basket": Case("basket_weave", "p16", 7),
+    "thin and flat": Case("thin_aged", "col7"),
+    "torn": Case("torn", "col7", most={"false": 0.08, "length": 0.09, "thickness": 0.12}),
+    "brown corneum": Case("dark_corneum", "p16"),
+    "brown corneum and a line": Case("dark_corneum", "col7"),
+    "lymphocytes": Case("infiltrate", "col7", most={"thickness": 0.08}),
+    "glands in the depth": Case("glands", "col7", most={"length": 0.03}),
+}
+MOST = {"median_um": 2.0, "p95_um": 8.0, "false": 0.02, "length": 0.03, "thickness": 0.08}
+
+
+def measure(case, folder):
+    """Draw one, measure it, and compare."""
+    looks = {**LOOKS[case.look], "seed": case.seed, "marker": case.marker}
+    drawn = draw(Skin(**looks))
+    path = folder / f"{case.look}_{case.marker}.tif"
+    write(path, drawn)
+    result = hq.quantify(path, case.marker)
+    if not result.junction_line.stretches:
+        return {"reason": result.reasons}
+    long = [line for line in drawn.junctions if shapely.LineString(line).length >= MIN_LENGTH_UM]
+    true, every = (
+        np.concatenate([every_2_um(line) for line in lines]) for lines in (long, drawn.junctions)
+    )
+    vertices = np.concatenate([s.points_um for s in result.junction_line.stretches])
+    away = np.abs(result.junction_line.depth_um(true[:, ::-1]))
+    length = sum(shapely.LineString(line).length for line in drawn.junctions)
+    surface = sum(shapely.LineString(line).length for line in drawn.surface)
+    found = result.summary
+    return {
+        "median_um": float(np.median(away)),
+        "p95_um": float(np.quantile(away, 0.95)),
+        "found": float((away < FALSE_UM).mean()),
+        "false": float((cKDTree(every).query(vertices[:, ::-1])[0] > FALSE_UM).mean()),
+        "length": found["dej_length_mm"] * 1000 / length - 1,
+        "thickness": found["epidermis_thickness_um_mean"] * surface / drawn.viable.area - 1,
+    }
+
+
+def every_2_um(line):
+    path = shapely.LineString(line)
+    return shapely.get_coordinates(
+        shapely.line_interpolate_point(path, np.arange(0, path.length, 2.0))
+    )
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("woven")
+    jobs = [(case, folder) for case in CASES.values()]
+    return dict(zip(CASES, on_two_cores(measure, jobs), strict=True))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_junction_is_found_and_nothing_else(measured, name):
+    got = measured[name]
+    assert "reason" not in got, got
+    assert got["found"] >= 0.98
+    for figure, limit in (MOST | CASES[name].most).items():
+        assert abs(got[figure]) <= limit, figure
+
+
+def test_bundles_of_collagen_alone_have_no_epidermis(tmp_path):
+    """The same dermis without its skin: what is densest of it is no epidermis."""
+    drawn = draw(Skin(**{**LOOKS["thin_aged"], "seed": 100, "marker": "col7", "length": 900.0}))
+    lowest = max(line[:, 1].max() for line in drawn.junctions) + 40
+    rgb = drawn.rgb[int(lowest / drawn.mpp) :].copy()
+    rgb[:8] = drawn.rgb[:8, :8].mean(axis=(0, 1))
+    path = tmp_path / "dermis.tif"
+    write(path, type(drawn)(**{**vars(drawn), "rgb": rgb}))
+    result = hq.quantify(path, "col7")
+    assert not result.junction_line.stretches
+    assert "no epidermis found" in str(result.reasons)
