@@ -217,7 +217,9 @@ def find_compartments(
     ]
     if not any(mask.any() for mask in coarse):
         return _only_dermis(tissue, mpp, "the dense regions dissolve when looked at closely")
-    named = _name(looks, coarse, sheets, evidence, workers, named)
+    # By nuclei alone epidermis ends short of the cut edge, and corneum would join dermis there.
+    before = named if evidence.second == "nuclei" else None
+    named = _name(looks, coarse, sheets, evidence, workers, before)
     labels = _draw(named, coarse, sharp, boxes, tissue, factor)
     if evidence.has_marker:
         for piece in find_tubules(evidence, labels, mpp, boxes, workers):
