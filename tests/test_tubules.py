@@ -74,6 +74,18 @@ def test_a_vessel_with_a_few_flat_cells_is_no_gland():
     assert not found_in(*section(nuclei, lumens=[(200, 300, 10)])).any()
 
 
+def test_bundles_of_collagen_about_a_gap_are_no_gland():
+    """A ring, little darker than what lies around it, and pale in the middle."""
+    picture, labels = section()
+    plane = np.ascontiguousarray(picture[..., 0])
+    plane[60:] += 0.10
+    for start in range(0, 360, 60):
+        cv2.ellipse(plane, (300, 200), (9, 9), 0, start, start + 20, 0.26, 4)
+    cv2.circle(plane, (300, 200), 5, 0.0, cv2.FILLED)
+    picture[..., 0] = plane
+    assert not found_in(picture, labels).any()
+
+
 def test_glands_do_not_depend_on_where_the_work_is_cut():
     nuclei = [ring(y, x, 9, 12) for y, x in [(256, 256), (300, 512), (130, 250), (255, 400)]]
     picture, labels = section(*nuclei, lumens=[(256, 256, 5), (300, 512, 5), (130, 250, 5)])

@@ -33,6 +33,9 @@ _MIN_UM2, _MIN_CORE_UM2 = 500.0, 12.0
 _LEAST_RIM, _LEAST_MORE = 0.38, 0.33  # share of nuclei at the rim; by how much more than within
 _LEAST_RIM_OF_LUMEN, _LUMEN = 0.33, 0.35  # where the middle is that pale, next to what lies around
 _WALL_UM, _AROUND_UM = 4.0, 20.0  # outside the nuclei
+# How much darker a rim is than what lies around it, a broken one and one that is closed. Vessels
+# with a few lymphocytes and bundles of collagen about a gap are less so.
+_LEAST_DARK, _LEAST_DARK_CLOSED, _CLOSED_RIM = 1.75, 1.5, 0.6
 _REACH_UM = 240.0  # longest piece of a tubule that is looked at
 _BLOCK_PX = 512
 
@@ -135,6 +138,10 @@ def _is_tubule(away: FloatArray, nuclei: Mask, stain: FloatArray, mpp: float) ->
     if disc.sum() * mpp**2 < _MIN_UM2 or core.sum() * mpp**2 < _MIN_CORE_UM2:
         return False
     share = float(nuclei[rim].mean())
+    around = stain[(away > _WALL_UM) & (away <= _AROUND_UM)]
+    darker = _LEAST_DARK_CLOSED if share >= _CLOSED_RIM else _LEAST_DARK
+    if np.median(stain[rim]) < darker * np.median(around):
+        return False
     empty = np.quantile(stain[core], 0.1) < _LUMEN * np.median(
         stain[(away > 0) & (away <= _AROUND_UM)]
     )
