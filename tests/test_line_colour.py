@@ -128,6 +128,18 @@ def test_without_a_line_of_dab_the_preset_stays(how, why):
     assert re.search(why, told["line_colour"]["refused"])
 
 
+def test_a_line_beside_what_is_as_brown_keeps_the_preset(monkeypatch):
+    """A false line along brown corneum: the two vectors would be one, and the slide would fail."""
+    monkeypatch.setattr("histoquant.line_colour._follows_hematoxylin", lambda *_: 3.0)
+    found, bins = drawn()
+    told = colour(found, bins)
+    assert "degrees from it" in told.refused
+    assert (told.hematoxylin, told.marker) == PRESET.vectors[:2]
+    measured, model, _ = in_own_colour(found, PRESET, bins, SETTINGS)
+    assert measured is found
+    assert "degrees from it" in model.source
+
+
 @pytest.mark.parametrize(
     "changed",
     [

@@ -40,6 +40,7 @@ _MOST_SATURATED = 0.02
 _FEWEST_BINS = 15
 _MOST_ERROR_DEG = 1.0  # standard error; 1 degree is about 3 % of the integral
 _FURTHEST_DEG = 12.0  # lots and scanners turn a vector by 2-4 degrees; beyond, it is no DAB
+_LEAST_APART_DEG = 15.0  # the two stains; published vectors are 37 degrees apart
 _CLEAR_OF_LINE_UM = 2.0  # beyond the band in which the line is looked for
 _BLEND_NORMALS = 4  # 2 um: much less than a nucleus
 _OUTLIER = 3.0  # robust standard deviations: melanin, debris
@@ -133,7 +134,8 @@ def colour_of_line(
     Returns
     -------
     LineColour. Refused, with the model's vectors, where fewer than 15 bins hold a clear line,
-    the direction is not certain to 1 degree, or it lies more than 12 degrees from the model's.
+    the direction is not certain to 1 degree, it lies more than 12 degrees from the model's, or
+    less than 15 from that of what lies beside the line.
     """
     given = model.vectors[0], model.vectors[1]
     nothing = (float("nan"), float("nan"))
@@ -158,6 +160,10 @@ def colour_of_line(
     hematoxylin = _turned(model, 0, {1: _follows_hematoxylin(again, found, profiles, settings)},
                           marker)  # fmt: skip
     angles = angle_deg(hematoxylin, given[0]), away
+    apart = angle_deg(hematoxylin, marker)
+    if apart < _LEAST_APART_DEG:  # the epidermis beside the line is as brown: it is none
+        why = f"what is beside it is only {apart:.1f} degrees from it"
+        return LineColour(*given, angles, spread, n_bins, why)
     return LineColour(hematoxylin, marker, angles, spread, n_bins)
 
 
