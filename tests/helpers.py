@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import shapely
 from scipy.spatial import cKDTree
 
 from histoquant.anatomy import DERMIS, EPIDERMIS, STRATUM_CORNEUM, Compartments
@@ -27,12 +28,41 @@ REAL = SAMPLES / "real"
 
 FWHM_SIGMAS = 2 * np.sqrt(2 * np.log(2))
 DEPTH = np.arange(-15, 20.25, 0.5)
+FOUND_UM = 15.0
 
 
 def on_two_cores(function: Callable[..., Any], jobs: list[tuple[Any, ...]]) -> list[Any]:
     """`function` of every job, in order; it must be importable from a test module."""
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         return list(pool.map(function, *zip(*jobs, strict=True)))
+
+
+def every_2_um(lines: Sequence[Floats]) -> Floats:
+    """Points (n, 2) along polylines."""
+    paths = [shapely.LineString(line) for line in lines]
+    steps = [np.arange(0, path.length, 2.0) for path in paths]
+    points = [
+        shapely.get_coordinates(shapely.line_interpolate_point(path, step))
+        for path, step in zip(paths, steps, strict=True)
+    ]
+    return np.concatenate(points)
+
+
+def away_from(
+    junction: Junction, wanted: Sequence[Floats], drawn: Sequence[Floats]
+) -> dict[str, float]:
+    """How far a junction lies from polylines (y, x) in um that were drawn.
+
+    `wanted` of them are to be found; whatever is near any of them is not false.
+    """
+    away = np.abs(junction.depth_um(every_2_um(wanted)))
+    vertices = np.concatenate([s.points_um for s in junction.stretches])
+    return {
+        "median_um": float(np.median(away)),
+        "p95_um": float(np.quantile(away, 0.95)),
+        "found": float((away < FOUND_UM).mean()),
+        "false": float((cKDTree(every_2_um(drawn)).query(vertices)[0] > FOUND_UM).mean()),
+    }
 
 
 def distance_to_line(points: Floats, line: Floats) -> Floats:

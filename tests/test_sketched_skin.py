@@ -7,12 +7,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
-import shapely
-from scipy.spatial import cKDTree
 
-from helpers import on_two_cores
+from helpers import away_from, on_two_cores
 from histoquant import open_slide
 from histoquant.morphometry import measure_morphometry
 from histoquant.pipeline import _find_anatomy, _look_over
@@ -83,25 +80,11 @@ def measure(skin, folder):
     if not junction.stretches:
         return {"reason": junction.reason}
     summary, _ = measure_morphometry(section.compartments, junction, settings)
-    true = np.concatenate([points(line) for line in drawn.junction])
-    away = np.abs(junction.depth_um(true))
-    vertices = np.concatenate([s.points_um for s in junction.stretches])
-    return {
-        "median_um": float(np.median(away)),
-        "p95_um": float(np.quantile(away, 0.95)),
-        "found": float((away < 15).mean()),
-        "false": float((cKDTree(true).query(vertices)[0] > 15).mean()),
+    return away_from(junction, drawn.junction, drawn.junction) | {
         "length": junction.length_um / drawn.length_um - 1,
         "thickness": summary["epidermis_thickness_um_mean"] / drawn.thickness_um - 1,
         "summary": summary,
     }
-
-
-def points(line):
-    path = shapely.LineString(line)
-    return shapely.get_coordinates(
-        shapely.line_interpolate_point(path, np.arange(0, path.length, 2.0))
-    )
 
 
 @pytest.fixture(scope="module")

@@ -6,16 +6,13 @@ clefts between them; its corneum is a weave of lamellae, or brown.
 
 from dataclasses import dataclass, field
 
-import numpy as np
 import pytest
 import shapely
-from scipy.spatial import cKDTree
 
 import histoquant as hq
-from helpers import on_two_cores
+from helpers import away_from, on_two_cores
 from woven import LOOKS, Skin, draw, write
 
-FALSE_UM = 15.0
 MIN_LENGTH_UM = 150.0  # the settings' junction.min_length_um
 
 
@@ -50,30 +47,16 @@ def measure(case, folder):
     result = hq.quantify(path, case.marker)
     if not result.junction_line.stretches:
         return {"reason": result.reasons}
-    long = [line for line in drawn.junctions if shapely.LineString(line).length >= MIN_LENGTH_UM]
-    true, every = (
-        np.concatenate([every_2_um(line) for line in lines]) for lines in (long, drawn.junctions)
+    lines = [line[:, ::-1] for line in drawn.junctions]
+    long = [line for line in lines if shapely.LineString(line).length >= MIN_LENGTH_UM]
+    length, surface = (
+        sum(shapely.LineString(line).length for line in every) for every in (lines, drawn.surface)
     )
-    vertices = np.concatenate([s.points_um for s in result.junction_line.stretches])
-    away = np.abs(result.junction_line.depth_um(true[:, ::-1]))
-    length = sum(shapely.LineString(line).length for line in drawn.junctions)
-    surface = sum(shapely.LineString(line).length for line in drawn.surface)
     found = result.summary
-    return {
-        "median_um": float(np.median(away)),
-        "p95_um": float(np.quantile(away, 0.95)),
-        "found": float((away < FALSE_UM).mean()),
-        "false": float((cKDTree(every).query(vertices[:, ::-1])[0] > FALSE_UM).mean()),
+    return away_from(result.junction_line, long, lines) | {
         "length": found["dej_length_mm"] * 1000 / length - 1,
         "thickness": found["epidermis_thickness_um_mean"] * surface / drawn.viable.area - 1,
     }
-
-
-def every_2_um(line):
-    path = shapely.LineString(line)
-    return shapely.get_coordinates(
-        shapely.line_interpolate_point(path, np.arange(0, path.length, 2.0))
-    )
 
 
 @pytest.fixture(scope="module")

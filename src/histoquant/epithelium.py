@@ -90,13 +90,13 @@ def find_epithelium(
     ----------
     fields
         The evidence, piece by piece of tissue.
-    beside_marker
-        Whether hematoxylin alone tells, beside a marker. Then what lies between nuclei counts, too,
-        and only sure pieces teach.
     workers
         Threads. The answer does not depend on it.
     seeds
         Of each field, bool (h, w): epithelium to learn from, where it is known already.
+    beside_marker
+        Whether hematoxylin alone tells, beside a marker. Then what lies between nuclei counts, too,
+        and only sure pieces teach.
     """
     seeds = _seeds(fields, settings) if seeds is None else list(seeds)
     nothing = Told([np.zeros_like(seed) for seed in seeds], 0.0, 0.0)
@@ -156,29 +156,44 @@ def _sure(
     Bundles of collagen may be about as dense as the level that parts seeds from the rest. What
     lies at the surface and scores best is epidermis; what scores far less is none.
     """
-    numbered, means, areas, free = [], [], [], []
-    for field, mask, values in zip(fields, epithelium, scores, strict=True):
-        count, numbers = cv2.connectedComponents(mask.astype(np.uint8))
-        inner = mask & (distance_um(~mask, field.mpp) > _SEED_INNER_UM)
-        rim = mask & (distance_um(~field.tissue, field.mpp) <= _SURFACE_UM)
-        size = np.bincount(numbers[inner], minlength=count)
-        total = np.bincount(numbers[inner], values[inner], count)
-        numbered.append(numbers)
-        means.append(np.where(size > 0, total / np.maximum(size, 1), -np.inf))
-        areas.append(np.bincount(numbers[mask], minlength=count) * field.mpp**2)
-        free.append(np.bincount(numbers[rim], minlength=count) * field.mpp**2 / _SURFACE_UM)
-    area, mean = np.concatenate(areas), np.concatenate(means)
-    surface = [f >= _SURFACE_WIDTH_UM for f in free]
-    standard = np.concatenate(surface) & (area >= _BEST_SHARE * area.max())
+    pieces = list(map(_measure_pieces, fields, epithelium, scores))
+    area_um2 = np.concatenate([p.area_um2 for p in pieces])
+    standard = np.concatenate([p.at_surface for p in pieces])
+    standard &= area_um2 >= _BEST_SHARE * area_um2.max()
     if not standard.any():
         return list(epithelium), list(epithelium)
-    best = mean[standard].max()
+    best = np.concatenate([p.score for p in pieces])[standard].max()
     kept, teaching = [], []
-    for m, at_surface, numbers, mask in zip(means, surface, numbered, epithelium, strict=True):
-        teach = at_surface & (m >= _TEACHING_SHARE * best)
-        kept.append((teach | ~at_surface & (m >= _LEAST_SHARE * best))[numbers] & mask)
-        teaching.append(teach[numbers] & mask)
+    for piece, mask in zip(pieces, epithelium, strict=True):
+        teach = piece.at_surface & (piece.score >= _TEACHING_SHARE * best)
+        deep = ~piece.at_surface & (piece.score >= _LEAST_SHARE * best)
+        kept.append((teach | deep)[piece.numbers] & mask)
+        teaching.append(teach[piece.numbers] & mask)
     return kept, teaching
+
+
+@dataclass(frozen=True, eq=False)
+class _Pieces:
+    """Connected pieces of epithelium in one field; `numbers` (h, w) says where each is."""
+
+    numbers: npt.NDArray[np.int32]
+    area_um2: Floats
+    score: Floats
+    """Mean over what is not near its border; -inf for a piece that is all border."""
+    at_surface: Mask
+
+
+def _measure_pieces(field: Coarse, epithelium: Mask, scores: FloatArray) -> _Pieces:
+    count, found = cv2.connectedComponents(epithelium.astype(np.uint8))
+    numbers = np.asarray(found, np.int32)
+    inner = epithelium & (distance_um(~epithelium, field.mpp) > _SEED_INNER_UM)
+    rim = epithelium & (distance_um(~field.tissue, field.mpp) <= _SURFACE_UM)
+    pixels, within, free = (np.bincount(numbers[m], minlength=count)
+                            for m in (epithelium, inner, rim))  # fmt: skip
+    total = np.bincount(numbers[inner], scores[inner], count)
+    score = np.where(within > 0, total / np.maximum(within, 1), -np.inf)
+    at_surface = free * field.mpp**2 / _SURFACE_UM >= _SURFACE_WIDTH_UM
+    return _Pieces(numbers, np.asarray(pixels * field.mpp**2, np.float64), score, at_surface)
 
 
 def _learn(
