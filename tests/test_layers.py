@@ -196,12 +196,26 @@ def test_the_inside_of_thin_epidermis_is_no_keratin():
     rim = thin & ((Y < 27) | (Y >= 31))
     stain = np.where(thin, np.where(rim, 0.1, 0.26), 0.05)
     looks = coarse(np.where(GLASS, 0, stain), tissue=~GLASS).looks()
-    (found,) = dense_keratin([looks], [thin])
+    (found,) = dense_keratin([looks], [thin], beside_marker=True)
     assert not found.any()
     plug = thin & (X > 100) & (X < 130)
-    looks = coarse(np.where(GLASS, 0, np.where(plug, 0.9, stain)), tissue=~GLASS).looks()
-    (found,) = dense_keratin([looks], [thin])
+    stain = np.where(plug, 0.9, stain)
+    ground = np.where(plug, 0.8, 0.5) * stain
+    looks = coarse(np.where(GLASS, 0, stain), ground=ground, tissue=~GLASS).looks()
+    (found,) = dense_keratin([looks], [thin], beside_marker=True)
     assert found[plug & ~rim].all()
+
+
+def test_lymphocytes_that_crowd_at_a_cut_edge_are_no_keratin():
+    """As dense as a plug of keratin, which is dense between the nuclei, too."""
+    plug = EPITHELIUM & (X > 100) & (X < 130)
+    crowd = (Y >= 40) & (X > 300) & (X < 330)
+    stain = np.where(plug | crowd, 0.4, np.where(EPITHELIUM, 0.2, 0.05))
+    ground = np.where(crowd, 0.05, np.where(plug, 0.38, np.where(EPITHELIUM, 0.12, 0.04)))
+    looks = coarse(stain, ground=ground, tissue=~GLASS).looks()
+    (found,) = dense_keratin([looks], [EPITHELIUM], beside_marker=True)
+    assert found[plug & (X > 106) & (X < 124) & (Y > 26) & (Y < 36)].all()
+    assert not found[crowd].any()
 
 
 def test_flakes_that_look_as_dermis_does_are_corneum_for_lying_free():

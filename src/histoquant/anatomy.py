@@ -32,7 +32,6 @@ from histoquant.layers import (
 )
 from histoquant.layers import (
     CROWDED,
-    PALE_RIM_UM,
     dense_keratin,
     name_layers,
     spread_labels,
@@ -350,8 +349,7 @@ def _name(
 ) -> list[Labels]:
     keratin = list(sheets)
     if evidence.second != "compartment":  # brown hides how dense the hematoxylin is beneath it
-        # Eosin stains keratin: there the rim is as telling as the inside.
-        dense = dense_keratin(looks, epithelium, PALE_RIM_UM if evidence.has_marker else 0.0)
+        dense = dense_keratin(looks, epithelium, evidence.has_marker)
         keratin = [d | sheet for d, sheet in zip(dense, sheets, strict=True)]
 
     def name(look: Looks, own: Mask, dense: Mask, old: Labels | None) -> Labels:

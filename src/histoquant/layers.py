@@ -30,7 +30,8 @@ _MAX_THICK_SHARE = 0.5  # of that dermis
 _LOOK_THROUGH_UM = 300.0  # epithelium thicker than this is no epidermis to look through
 _KERATIN_UM, _KERATIN_RATIO = 5.0, 1.5  # keratin: evenly this much denser than the epidermis
 _MIN_KERATIN_UM2 = 2000.0
-PALE_RIM_UM = 10.0  # of blurred epithelium: half of one that is thin
+_LEAST_OD = 1e-3  # of what is divided by
+_PALE_RIM_UM = 10.0  # of epithelium that is thin: half of it
 _RIM_UM = 5.0  # tissue not twice as wide is a blurred rim or a strand
 _FLAKES_UM = 150.0  # keratin farther from epithelium than this is debris
 _MIN_DERMIS_SHARE = 0.5  # of the area of the epidermis that it carries
@@ -52,24 +53,40 @@ _MIN_SURFACE_UM = 60.0  # epithelium with less free surface is a follicle or a g
 
 
 def dense_keratin(
-    looks: Sequence[Looks], epithelium: Sequence[Mask], rim_um: float = PALE_RIM_UM
+    looks: Sequence[Looks], epithelium: Sequence[Mask], beside_marker: bool
 ) -> list[Mask]:
     """Evenly dense layers: keratin that takes up the counterstain, and perhaps epithelium.
 
-    Denser than most of the epithelium is, farther than `rim_um` from its blurred border.
+    Denser than most of the epithelium is. Beside a marker hematoxylin alone tells: only what is far
+    from the blurred border of the epithelium is compared with, and lymphocytes that crowd are as
+    dense, but with more of it in nuclei. Eosin stains keratin: there the rim is as telling.
     """
+    rim_um = _PALE_RIM_UM if beside_marker else 0.0
     smooth = [smooth_within(look.stain, look.tissue, _KERATIN_UM / look.mpp) for look in looks]
     inner = [
         e & (distance_um(~e, look.mpp) > rim_um) for e, look in zip(epithelium, looks, strict=True)
     ]
     if not any(i.any() for i in inner):
         inner = list(epithelium)
-    inside = [s[i] for s, i in zip(smooth, inner, strict=True)]
-    level = _KERATIN_RATIO * np.median(np.concatenate(inside))
+    dense = _above(smooth, inner, _KERATIN_RATIO)
+    if beside_marker:
+        nuclei = [
+            smooth_within(look.nuclei.astype(np.float32), look.tissue, _KERATIN_UM / look.mpp)
+            / np.maximum(s, _LEAST_OD)
+            for look, s in zip(looks, smooth, strict=True)
+        ]
+        dense = [d & ~n for d, n in zip(dense, _above(nuclei, inner, 1.0), strict=True)]
     return [
-        drop_small((s > level) & look.tissue, _MIN_KERATIN_UM2 / look.mpp**2)
-        for s, look in zip(smooth, looks, strict=True)
+        drop_small(d & look.tissue, _MIN_KERATIN_UM2 / look.mpp**2)
+        for d, look in zip(dense, looks, strict=True)
     ]
+
+
+def _above(layers: Sequence[FloatArray], inner: Sequence[Mask], ratio: float) -> list[Mask]:
+    """Where layers exceed `ratio` times their median within `inner`."""
+    inside = [layer[i] for layer, i in zip(layers, inner, strict=True)]
+    level = ratio * np.median(np.concatenate(inside))
+    return [np.asarray(layer > level) for layer in layers]
 
 
 def name_layers(
