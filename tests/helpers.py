@@ -19,6 +19,7 @@ from histoquant.anatomy import DERMIS, EPIDERMIS, STRATUM_CORNEUM, Compartments
 from histoquant.collagen7 import Straightened
 from histoquant.junction import Junction, Stretch
 from histoquant.morphometry import junction_bins
+from histoquant.results import SlideResult
 from histoquant.settings import Settings
 
 Floats = npt.NDArray[np.float64]
@@ -29,6 +30,7 @@ REAL = SAMPLES / "real"
 FWHM_SIGMAS = 2 * np.sqrt(2 * np.log(2))
 DEPTH = np.arange(-15, 20.25, 0.5)
 FOUND_UM = 15.0
+MIN_LENGTH_UM = 150.0  # the settings' junction.min_length_um
 
 
 def on_two_cores(function: Callable[..., Any], jobs: list[tuple[Any, ...]]) -> list[Any]:
@@ -62,6 +64,23 @@ def away_from(
         "p95_um": float(np.quantile(away, 0.95)),
         "found": float((away < FOUND_UM).mean()),
         "false": float((cKDTree(every_2_um(drawn)).query(vertices)[0] > FOUND_UM).mean()),
+    }
+
+
+def away_from_drawn(result: SlideResult, drawn: Any) -> dict[str, Any]:
+    """How far a result is from what a generator drew; lengths as shares of the drawn ones.
+
+    `drawn` has `junctions` and `surface`, polylines (x, y) in um, and the area `viable`.
+    """
+    if not result.junction_line.stretches:
+        return {"reason": result.reasons}
+    lines = [line[:, ::-1] for line in drawn.junctions]
+    long = [line for line in lines if length(line) >= MIN_LENGTH_UM]
+    surface_um = sum(map(length, drawn.surface))
+    found = result.summary
+    return away_from(result.junction_line, long, lines) | {
+        "length": found["dej_length_mm"] * 1000 / sum(map(length, lines)) - 1,
+        "thickness": found["epidermis_thickness_um_mean"] * surface_um / drawn.viable.area - 1,
     }
 
 

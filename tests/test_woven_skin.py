@@ -7,13 +7,10 @@ clefts between them; its corneum is a weave of lamellae, or brown.
 from dataclasses import dataclass, field
 
 import pytest
-import shapely
 
 import histoquant as hq
-from helpers import away_from, on_two_cores
+from helpers import away_from_drawn, on_two_cores
 from woven import LOOKS, Skin, draw, write
-
-MIN_LENGTH_UM = 150.0  # the settings' junction.min_length_um
 
 
 @dataclass(frozen=True)
@@ -44,19 +41,7 @@ def measure(case, folder):
     drawn = draw(Skin(**looks))
     path = folder / f"{case.look}_{case.marker}.tif"
     write(path, drawn)
-    result = hq.quantify(path, case.marker)
-    if not result.junction_line.stretches:
-        return {"reason": result.reasons}
-    lines = [line[:, ::-1] for line in drawn.junctions]
-    long = [line for line in lines if shapely.LineString(line).length >= MIN_LENGTH_UM]
-    length, surface = (
-        sum(shapely.LineString(line).length for line in every) for every in (lines, drawn.surface)
-    )
-    found = result.summary
-    return away_from(result.junction_line, long, lines) | {
-        "length": found["dej_length_mm"] * 1000 / length - 1,
-        "thickness": found["epidermis_thickness_um_mean"] * surface / drawn.viable.area - 1,
-    }
+    return away_from_drawn(hq.quantify(path, case.marker), drawn)
 
 
 @pytest.fixture(scope="module")
