@@ -48,6 +48,7 @@ from histoquant.layers import (
 from histoquant.settings import AnatomySettings
 from histoquant.tissue import Pixels, distance_um, drop_small
 from histoquant.tubules import find_tubules
+from histoquant.viable import end_at_nuclei
 from histoquant.windowed import Windowed, boxes_around, window_of
 
 Mask = npt.NDArray[np.bool_]
@@ -224,6 +225,7 @@ def find_compartments(
         for piece in find_tubules(evidence, labels, mpp, boxes, workers):
             own = piece[labels[tuple(piece.T)] == DERMIS]
             labels[tuple(own.T)] = ADNEXA
+        end_at_nuclei(evidence, labels, mpp, boxes, workers)
     # Where the two disagree the score must follow the labels, or contours stray.
     inside = labels == EPIDERMIS
     np.maximum(score, np.int8(_LEAST_SCORE), out=score, where=inside)

@@ -19,7 +19,15 @@ import numpy.typing as npt
 from skimage.restoration import denoise_tv_chambolle
 
 from histoquant.blocks import Block, map_blocks, plan_blocks
-from histoquant.epithelium import discriminate, drop_specks, score, smooth_within
+from histoquant.epithelium import (
+    Sums,
+    discriminate,
+    drop_specks,
+    moments_of,
+    score,
+    smooth_within,
+    sums_of,
+)
 from histoquant.evidence import Evidence, Reading, ground_of, histograms, quantile
 from histoquant.layers import CROWDED, DERMIS, EPIDERMIS, STRATUM_CORNEUM, Labels
 from histoquant.settings import AnatomySettings
@@ -53,8 +61,6 @@ _BLEND_UM = 1.0  # evidence within it is pooled; what is left of nuclei the tens
 _TAUT, _TAUT_STEPS = 0.4, 20  # tension at 2 um/px; steps, each of which reaches a pixel farther
 _BLOCK_PX = 256
 _HALO_UM = 64.0  # what a pixel depends on: 30 (zone), 4 (blend) and 16 (spurs); 45 in training
-
-Sums = tuple[int, Floats, Floats]
 
 
 @dataclass(frozen=True)
@@ -268,17 +274,11 @@ def _train(
         tried = []
         for cap_od in caps[number] if any(c.any() for c in chosen) else ():
             layers = step.features(reading, cap_od, step.looks_between(front))
-            inner, outer = (
-                np.stack([layer[core][c] for layer in layers]).astype(np.float64) for c in chosen
-            )
-            tried.append((_sums(inner), _sums(outer)))
+            here = [layer[core] for layer in layers]
+            tried.append((sums_of(here, chosen[0]), sums_of(here, chosen[1])))
         nothing = _nothing(step, front)
         result.append(tried or [(nothing, nothing)] * len(caps[number]))
     return result
-
-
-def _sums(rows: Floats) -> Sums:
-    return rows.shape[1], rows.sum(axis=1), rows @ rows.T
 
 
 def _nothing(step: _Round, front: _Front) -> Sums:
@@ -299,7 +299,7 @@ def _rules(
     for number, (front, tried) in enumerate(zip(_FRONTS, caps, strict=True)):
         best, apart = None, -1.0
         for which, cap_od in enumerate(tried):
-            sides = (_moments([p[number][which][side] for p in sums]) for side in (0, 1))
+            sides = (moments_of([p[number][which][side] for p in sums]) for side in (0, 1))
             inner, outer = sides
             if inner is None or outer is None:
                 continue
@@ -310,16 +310,6 @@ def _rules(
         found.append(best)
     first = next((rule for rule in found if rule), None)
     return [rule or first for rule in found] if first else []
-
-
-def _moments(sums: Sequence[Sums]) -> tuple[Floats, Floats] | None:
-    """Mean and covariance from sums; None of too few pixels."""
-    count = sum(part[0] for part in sums)
-    if count < 100:
-        return None
-    mean = sum((part[1] for part in sums), np.zeros_like(sums[0][1])) / count
-    square = sum((part[2] for part in sums), np.zeros_like(sums[0][2])) / count
-    return mean, square - np.outer(mean, mean)
 
 
 def _decide(step: _Round, rules: Sequence[_Rule], block: Block) -> tuple[Mask, Scores]:

@@ -30,6 +30,7 @@ from histoquant.windowed import window_around
 FloatArray = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
+Sums = tuple[int, Floats, Floats]
 
 _COARSE_UM = 10.0  # smoothing that blends a nucleus (8 um) with its cytoplasm
 _EDGE_UM = 20.0  # the picture's glass border says nothing about epidermis against dermis
@@ -54,6 +55,7 @@ _CROWD_PALE, _SMALL_CROWD_PALE, _LARGE_CROWD_UM2 = 0.42, 0.55, 4000.0
 _OPEN_UM, _THIN_UM = 6.0, 4.0  # half the width of the thinnest strand that teaches at first; kept
 _AROUND_PX = 16
 _MIN_HOLE_UM2 = 1500.0  # smaller holes in the epidermis are oedema, cysts or noise
+_MIN_SAMPLES = 100
 _SAMPLES = 200_000  # pixels of a class that its discriminant is trained on
 
 
@@ -327,6 +329,22 @@ def discriminate(first: tuple[Floats, Floats], second: tuple[Floats, Floats]) ->
     square = max(float((first[0] - second[0]) @ weights), 1e-9)
     offset = -float((first[0] + second[0]) @ weights) / 2
     return weights * 2 / square, offset * 2 / square, float(np.sqrt(square))
+
+
+def sums_of(layers: Sequence[FloatArray], where: Mask) -> Sums:
+    """Number of pixels of `where`, sum (k,) and sum of products (k, k) of k layers in them."""
+    rows = np.stack([layer[where] for layer in layers]).astype(np.float64)
+    return rows.shape[1], rows.sum(axis=1), rows @ rows.T
+
+
+def moments_of(sums: Sequence[Sums]) -> tuple[Floats, Floats] | None:
+    """Mean and covariance from sums; None of too few pixels."""
+    count = sum(part[0] for part in sums)
+    if count < _MIN_SAMPLES:
+        return None
+    mean = sum((part[1] for part in sums), np.zeros_like(sums[0][1])) / count
+    square = sum((part[2] for part in sums), np.zeros_like(sums[0][2])) / count
+    return mean, square - np.outer(mean, mean)
 
 
 def score(features: Sequence[FloatArray], weights: Floats, offset: float) -> FloatArray:

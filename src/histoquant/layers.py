@@ -72,7 +72,7 @@ def dense_keratin(
     if beside_marker:
         nuclei = [
             smooth_within(look.nuclei.astype(np.float32), look.tissue, _KERATIN_UM / look.mpp)
-            / np.maximum(s, _LEAST_OD)
+            / np.maximum(s, np.float32(_LEAST_OD))
             for look, s in zip(looks, smooth, strict=True)
         ]
         dense = [d & ~n for d, n in zip(dense, _above(nuclei, inner, 1.0), strict=True)]
@@ -82,7 +82,9 @@ def dense_keratin(
     ]
 
 
-def _above(layers: Sequence[FloatArray], inner: Sequence[Mask], ratio: float) -> list[Mask]:
+def _above(
+    layers: Sequence[npt.NDArray[np.floating]], inner: Sequence[Mask], ratio: float
+) -> list[Mask]:
     """Where layers exceed `ratio` times their median within `inner`."""
     inside = [layer[i] for layer, i in zip(layers, inner, strict=True)]
     level = ratio * np.median(np.concatenate(inside))
