@@ -279,3 +279,44 @@ def test_a_segmenter_whose_objects_outgrow_the_halo_is_refused(
 def everything(stains: np.ndarray, mpp: float, settings: object) -> np.ndarray:
     """A segmenter that takes the whole window for one nucleus."""
     return np.ones(stains.shape[:2], np.int32)
+
+
+def skin_with_fibres() -> pd.DataFrame:
+    """Forty epidermal nuclei (0.4 OD), and in the dermis one pale, one brown and one faint."""
+    rows = [(60.0, 5.0 * k + 20, 0.0) for k in range(40)]
+    nuclei = table([*rows, (150, 100, 0.0), (150, 150, 0.5), (150, 200, -0.05)])
+    return nuclei.assign(hematoxylin_od_mean=[*[0.4] * 40, 0.21, 0.05, 0.19])
+
+
+def measured_with(nuclei: pd.DataFrame, settings: Settings = SETTINGS, **given: bool):
+    return measure_p16(nuclei, *flat_skin(), settings, surface_length_mm=0.35, **given)
+
+
+def test_bits_of_collagen_are_no_nuclei_of_the_dermis() -> None:
+    found, summary, _ = measured_with(skin_with_fibres())
+    assert found.index[found["excluded"]].to_list() == [42]
+    assert found["exclusion_reason"][42] == "fainter than nuclei"
+    assert summary["n_nuclei"] == 42
+    again, *_ = measured_with(found)
+    pd.testing.assert_frame_equal(again, found)
+
+
+def test_faint_nuclei_count_where_nothing_says_how_dense_nuclei_are() -> None:
+    nuclei = skin_with_fibres()
+    off = SETTINGS.with_values(["nuclei.least_dermal_share=0"])
+    few = nuclei.iloc[15:].reset_index(drop=True)
+    no_colours = nuclei.assign(red_blue_ratio=np.nan)
+    for found, *_ in (
+        measured_with(nuclei, off),
+        measured_with(few),
+        measured_with(no_colours),
+        measured_with(nuclei, has_marker=False),
+    ):
+        assert not found["excluded"].any()
+
+
+def test_a_faint_nucleus_that_a_person_gave_a_class_counts() -> None:
+    nuclei = skin_with_fibres()
+    reviewed = nuclei.assign(reviewed_class=np.where(nuclei.index == 42, 0, -1))
+    found, *_ = measured_with(reviewed)
+    assert not found["excluded"].any()

@@ -47,7 +47,9 @@ NO_DAB = "the slide's stain set has no DAB"
 NO_COLOURS = "fluorescence has no colours to tell pigment by"
 _PLACES = (BASAL, SUPRABASAL, PAPILLARY, RETICULAR, OTHER)
 _OUTSIDE = (BACKGROUND, STRATUM_CORNEUM, ADNEXA)
-_REASONS = ("", *(NAMES[code].replace("_", " ") for code in _OUTSIDE), *ARTEFACTS[1:])
+FAINT = "fainter than nuclei"
+_REASONS = ("", *(NAMES[code].replace("_", " ") for code in _OUTSIDE), *ARTEFACTS[1:], FAINT)
+_MIN_EPIDERMAL = 30  # nuclei: fewer do not say how dense nuclei are
 _BROWN = 0.9  # of the epidermal nuclei: a stain on all of them marks nothing
 
 _GROUPS = {
@@ -129,6 +131,8 @@ def count_p16(
     -------
     As `measure_p16`, `compartment` as a categorical.
     """
+    if has_marker:
+        placed = _leave_out_faint(placed, settings.nuclei.least_dermal_share)
     table = grade(placed, settings.p16, has_marker)
     if has_marker:
         blocks, n_runs = block_runs(table, junction, settings.p16)
@@ -263,6 +267,33 @@ def leave_out(
         excluded=placed["excluded"].to_numpy(dtype=np.bool_) | (number > 0),
         exclusion_reason=_categorical(np.where(number > 0, codes, known.codes), words),
     )
+
+
+def _leave_out_faint(placed: pd.DataFrame, least_share: float) -> pd.DataFrame:
+    """Exclude what is much fainter than the slide's epidermal nuclei from those of the dermis.
+
+    Bits of collagen are as compact as nuclei. What a person gave a class is a nucleus. Without
+    colours (fluorescence) no collagen is seen.
+    """
+    was = (placed["exclusion_reason"] == FAINT).to_numpy()
+    counted = ~placed["excluded"].to_numpy(dtype=np.bool_) | was
+    epidermal, dermal = (
+        counted & placed["compartment"].isin(names).to_numpy()
+        for names in (_GROUPS["epidermis"], (PAPILLARY, RETICULAR))
+    )
+    faint = np.zeros(len(placed), np.bool_)
+    if np.count_nonzero(epidermal) >= _MIN_EPIDERMAL:
+        od = placed["hematoxylin_od_mean"] + placed["dab_od_mean"].clip(lower=0)
+        faint = dermal & (od < least_share * od[epidermal].median()).to_numpy()
+        faint &= placed["red_blue_ratio"].notna().to_numpy()
+    if "reviewed_class" in placed:
+        faint &= placed["reviewed_class"].to_numpy() < 0
+    known = placed["exclusion_reason"].cat
+    cleared = placed.assign(
+        excluded=~counted,
+        exclusion_reason=_categorical(np.where(was, 0, known.codes), tuple(known.categories)),
+    )
+    return leave_out(cleared, faint.astype(np.int8), ("", FAINT))
 
 
 def measured_sizes(
