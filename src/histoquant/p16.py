@@ -118,6 +118,8 @@ def count_p16(
 ) -> tuple[pd.DataFrame, dict[str, object], dict[str, str]]:
     """Grade nuclei whose places are known, and take the figures: what follows a change of class.
 
+    What is too faint for a nucleus of the dermis is left out first.
+
     Parameters
     ----------
     placed
@@ -272,8 +274,8 @@ def leave_out(
 def _leave_out_faint(placed: pd.DataFrame, least_share: float) -> pd.DataFrame:
     """Exclude what is much fainter than the slide's epidermal nuclei from those of the dermis.
 
-    Bits of collagen are as compact as nuclei. What a person gave a class is a nucleus. Without
-    colours (fluorescence) no collagen is seen.
+    Bits of collagen are as compact as nuclei. What a person gave a class is a nucleus. In
+    fluorescence, where there are no colours, a faint nucleus lies out of focus.
     """
     was = (placed["exclusion_reason"] == FAINT).to_numpy()
     counted = ~placed["excluded"].to_numpy(dtype=np.bool_) | was

@@ -41,8 +41,7 @@ _NEXT_UM = 8.0  # half of the way from one nucleus to the next, at most
 _ROLL_UM = 30.0  # radius of the ball that rolls over the outermost nuclei
 _ABOVE_UM = 3.0  # cytoplasm above them, at least
 _LEAST_COVERED = 0.9  # of the epidermis nearer to dermis: less says that nuclei were not told
-# Each time farther beyond the first line epidermis is e times less likely.
-_LIKELY_UM = 2.5
+_LIKELY_UM = 2.5  # each time as far beyond the first line epidermis is e times less likely
 _ROUNDS = 2  # the second learns from what the first decided
 _ZONE_UM = 12.0  # on both sides of the first line: what the stain decides again
 _MARGIN_UM, _REACH_UM = 3.0, (25.0, 45.0)  # left out of training; the farthest within and beyond
@@ -80,19 +79,9 @@ def end_at_nuclei(
     def over(work: Callable[..., Any], *args: Any) -> list[Any]:
         return map_blocks(partial(work, evidence, labels, mpp, *args), blocks, workers)
 
-    standing_out, between = np.sum(over(_count), axis=0)
-    nuclear_od, between_od = quantile(standing_out, _LEVEL_QUANTILE), quantile(between, 0.5)
-    if nuclear_od < _LEAST_CONTRAST * between_od:
+    first = _draw_first(over, labels, blocks)
+    if first is None:
         return
-    told = _Nuclei(_LEVEL_SHARE * nuclear_od, _PALE * between_od)
-    nuclear, inner = np.sum(over(_nuclear_share, told), axis=0)
-    lines = over(_first_line, told, nuclear / max(inner, 1))
-    covered, below = np.sum([counts for _, counts in lines], axis=0)
-    if covered < _LEAST_COVERED * below:
-        return
-    first = labels == STRATUM_CORNEUM
-    for block, (beyond, _) in zip(blocks, lines, strict=True):
-        first[window_of(block)] |= beyond
     past = first
     for _ in range(_ROUNDS):
         rule = _learn(over(_train, past))
@@ -102,6 +91,29 @@ def end_at_nuclei(
             past[window_of(block)] = found
     layer = (labels == EPIDERMIS) | (labels == STRATUM_CORNEUM)
     labels[layer] = np.where(past[layer], np.uint8(STRATUM_CORNEUM), np.uint8(EPIDERMIS))
+
+
+def _draw_first(
+    over: Callable[..., list[Any]], labels: Labels, blocks: Sequence[Block]
+) -> Mask | None:
+    """Corneum, and what lies beyond the outermost nuclei, bool (h, w); None if they are not told.
+
+    `over` does a piece of work in every block.
+    """
+    standing_out, between = np.sum(over(_count), axis=0)
+    nuclear_od, between_od = quantile(standing_out, _LEVEL_QUANTILE), quantile(between, 0.5)
+    if nuclear_od < _LEAST_CONTRAST * between_od:
+        return None
+    told = _Nuclei(_LEVEL_SHARE * nuclear_od, _PALE * between_od)
+    nuclear, inner = np.sum(over(_nuclear_share, told), axis=0)
+    lines = over(_first_line, told, nuclear / max(inner, 1))
+    covered, below = np.sum([counts for _, counts in lines], axis=0)
+    if covered < _LEAST_COVERED * below:
+        return None
+    first = labels == STRATUM_CORNEUM
+    for block, (beyond, _) in zip(blocks, lines, strict=True):
+        first[window_of(block)] |= beyond
+    return np.asarray(first)
 
 
 @dataclass(frozen=True)
