@@ -326,6 +326,21 @@ def test_cells_are_a_crowd_when_dermis_lies_between_them(between):
     assert crowd.any() == (between < 0.1)
 
 
+def test_a_crowd_does_not_run_on_along_the_blurred_rim_of_epithelium():
+    """The rim is as pale as a crowd, and hangs together with it."""
+    rng = np.random.default_rng(3)
+    crowd = (Y >= 42) & (Y < 52) & (X > 100) & (X < 160)
+    rim = (Y >= 42) & (Y < 44) & (X >= 160) & (X < 340)
+    whole = EPITHELIUM | crowd | rim
+    spread = rng.normal(0, 0.02, (2, *Y.shape))
+    ground = np.where(EPITHELIUM, 0.13, 0.05) + spread[0]
+    stain = np.where(whole, 0.2, 0.08) + spread[1]
+    field = coarse(np.where(GLASS, 0, stain), np.where(GLASS, 0, ground), tissue=~GLASS)
+    (found,) = find_crowds([field], [whole], [Y >= 33])
+    assert found[crowd & (X > 104) & (X < 156)].mean() > 0.9
+    assert not found[X > 170].any()
+
+
 def test_the_border_with_a_crowd_runs_where_cytoplasm_ends():
     """Nuclei lie as close on both sides of it, and the first guess is 10 um off."""
     border = 100

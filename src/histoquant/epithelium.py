@@ -50,6 +50,7 @@ _CROWD_UM = 8.0  # smoothing that blends what lies between two cells
 # least of the way from epithelium to dermis that the stain between its cells lies at.
 _CROWD_SEED, _CROWD_RIM = (-2.25, 0.3), (-1.25, 0.2)
 _MIN_CROWD_UM2 = 1200.0
+_CROWD_CORE_UM, _CROWD_REACH_UM = 8.0, 28.0  # half its width somewhere; how far it lies around
 # What lies between most of its cells: this far from epithelium to dermis.
 _CROWD_PALE, _SMALL_CROWD_PALE, _LARGE_CROWD_UM2 = 0.42, 0.55, 4000.0
 _OPEN_UM, _THIN_UM = 6.0, 4.0  # half the width of the thinnest strand that teaches at first; kept
@@ -250,6 +251,9 @@ def find_crowds(
         )
         seeds = drop_small(seeds, _MIN_CROWD_UM2 / field.mpp**2)
         whole = touching(wide, seeds) | seeds
+        # Along the junction the blurred rim of epithelium is as pale: it is no wider than the blur.
+        core = opened(whole, _CROWD_CORE_UM, field.mpp)
+        whole &= distance_um(core, field.mpp) <= _CROWD_REACH_UM
         large = drop_small(whole, _LARGE_CROWD_UM2 / field.mpp**2)
         least = np.where(large, np.float32(_CROWD_PALE), np.float32(_SMALL_CROWD_PALE))
         crowds[k] = _mostly(whole, pale > least)
