@@ -211,6 +211,7 @@ def test_haze_is_counted_and_not_positive() -> None:
 
 def test_a_bright_field_in_fluorescence_is_told_in_its_own_unit() -> None:
     summary = {"ring_dab_od_median": 900.0, "epidermis_positive_percent": 5.0, "n_block_runs": 0}
+    summary |= {"n_nuclei": 90, "n_epidermis": 60, "n_left_out_faint": 0}
     (told,) = warn_of_field(summary, SETTINGS, "grey levels (16 bit)")
     assert "900 grey levels (16 bit)" in told
     assert "OD" not in told
@@ -296,7 +297,9 @@ def test_bits_of_collagen_are_no_nuclei_of_the_dermis() -> None:
     found, summary, _ = measured_with(skin_with_fibres())
     assert found.index[found["excluded"]].to_list() == [42]
     assert found["exclusion_reason"][42] == "fainter than nuclei"
-    assert summary["n_nuclei"] == 42
+    assert (summary["n_nuclei"], summary["n_left_out_faint"]) == (42, 1)
+    (told,) = warn_of_field(summary, SETTINGS)
+    assert told.startswith("1 of 3 objects found in the dermis")
     again, *_ = measured_with(found)
     pd.testing.assert_frame_equal(again, found)
 

@@ -275,6 +275,8 @@ P16: tuple[Column, ...] = (
     _count("n_positive_without_pigment", "Positive nuclei that are not suspected of pigment."),
     _count("n_haze_suspected", "Nuclei that reach the threshold only with the haze they lie in: "
            "counted as negative."),
+    _count("n_left_out_faint", "Found in the dermis, but far fainter than nuclei, as bits "
+           "of collagen are: not counted."),
     _count("n_block_positive", "Basal positive nuclei in runs side by side."),
     _count("n_block_runs", "Such runs."),
     _percent("block_positive_percent", "n_block_positive", "n_basal",

@@ -21,6 +21,7 @@ from histoquant.anatomy import (
 )
 from histoquant.artefacts import REASONS as ARTEFACTS
 from histoquant.detection import find_nuclei
+from histoquant.faint import least_dermal_od
 from histoquant.junction import Junction
 from histoquant.positivity import BASAL, SUPRABASAL, block_runs, grade
 from histoquant.settings import Settings
@@ -49,7 +50,7 @@ _PLACES = (BASAL, SUPRABASAL, PAPILLARY, RETICULAR, OTHER)
 _OUTSIDE = (BACKGROUND, STRATUM_CORNEUM, ADNEXA)
 FAINT = "fainter than nuclei"
 _REASONS = ("", *(NAMES[code].replace("_", " ") for code in _OUTSIDE), *ARTEFACTS[1:], FAINT)
-_MIN_EPIDERMAL = 30  # nuclei: fewer do not say how dense nuclei are
+_MANY_FAINT = 0.25  # of what was found in the dermis: worth a look
 _BROWN = 0.9  # of the epidermal nuclei: a stain on all of them marks nothing
 
 _GROUPS = {
@@ -171,6 +172,13 @@ def warn_of_field(summary: dict[str, object], settings: Settings, unit: str = "O
     share = _figure(summary["epidermis_positive_percent"])
     if share >= 100 * _BROWN:
         warnings.append(f"{share:.0f} % of the epidermal nuclei are positive")
+    faint = _figure(summary.get("n_left_out_faint"))
+    dermal = _figure(summary["n_nuclei"]) - _figure(summary["n_epidermis"])
+    if faint >= _MANY_FAINT * (faint + dermal) > 0:
+        warnings.append(
+            f"{faint:.0f} of {faint + dermal:.0f} objects found in the dermis are far fainter than "
+            "nuclei, as bits of collagen are, and were left out"
+        )
     runs = summary["n_block_runs"]
     if isinstance(runs, int) and runs:
         warnings.append(
@@ -283,11 +291,9 @@ def _leave_out_faint(placed: pd.DataFrame, least_share: float) -> pd.DataFrame:
         counted & placed["compartment"].isin(names).to_numpy()
         for names in (_GROUPS["epidermis"], (PAPILLARY, RETICULAR))
     )
-    faint = np.zeros(len(placed), np.bool_)
-    if np.count_nonzero(epidermal) >= _MIN_EPIDERMAL:
-        od = placed["hematoxylin_od_mean"] + placed["dab_od_mean"].clip(lower=0)
-        faint = dermal & (od < least_share * od[epidermal].median()).to_numpy()
-        faint &= placed["red_blue_ratio"].notna().to_numpy()
+    od = (placed["hematoxylin_od_mean"] + placed["dab_od_mean"].clip(lower=0)).to_numpy()
+    faint = dermal & (od < least_dermal_od(od[epidermal], od[dermal], least_share))
+    faint &= placed["red_blue_ratio"].notna().to_numpy()
     if "reviewed_class" in placed:
         faint &= placed["reviewed_class"].to_numpy() < 0
     known = placed["exclusion_reason"].cat
@@ -386,6 +392,8 @@ def _summarise(
     if has_marker and not _has_colours(table):
         n |= dict.fromkeys(_PIGMENT, np.nan)
     n["n_haze_suspected"] = flag.count("haze_suspected") if has_marker else np.nan
+    faint = np.count_nonzero(table["exclusion_reason"] == FAINT)
+    n["n_left_out_faint"] = int(faint) if has_marker else np.nan
     known = with_line and has_marker
     n["n_block_positive"] = flag.count("block_positive") if known else np.nan
     n["n_block_runs"] = n_runs if known else np.nan
