@@ -51,8 +51,9 @@ _CROWD_UM = 8.0  # smoothing that blends what lies between two cells
 _CROWD_SEED, _CROWD_RIM = (-2.25, 0.3), (-1.25, 0.2)
 _MIN_CROWD_UM2 = 1200.0
 _CROWD_CORE_UM, _CROWD_REACH_UM = 8.0, 28.0  # half its width somewhere; how far it lies around
-# What lies between most of its cells: this far from epithelium to dermis.
-_CROWD_PALE, _SMALL_CROWD_PALE, _LARGE_CROWD_UM2 = 0.42, 0.55, 4000.0
+# What lies between most of its cells: this far from epithelium to dermis. Less where a disc of this
+# radius (um) fits into it and it is this large (um2): rows of basal cells are narrow.
+_CROWD_PALE, _PALE_OF_WIDE = 0.55, ((0.48, 12.0, 4000.0), (0.3, 20.0, 0.0))
 _OPEN_UM, _THIN_UM = 6.0, 4.0  # half the width of the thinnest strand that teaches at first; kept
 _AROUND_PX = 16
 _MIN_HOLE_UM2 = 1500.0  # smaller holes in the epidermis are oedema, cysts or noise
@@ -254,8 +255,12 @@ def find_crowds(
         # Along the junction the blurred rim of epithelium is as pale: it is no wider than the blur.
         core = opened(whole, _CROWD_CORE_UM, field.mpp)
         whole &= distance_um(core, field.mpp) <= _CROWD_REACH_UM
-        large = drop_small(whole, _LARGE_CROWD_UM2 / field.mpp**2)
-        least = np.where(large, np.float32(_CROWD_PALE), np.float32(_SMALL_CROWD_PALE))
+        # Glands are as pale, and lie apart from the surface.
+        at_surface = whole & touching(epithelium[k], epithelium[k] & ~below[k])
+        least = np.full(whole.shape, _CROWD_PALE, np.float32)
+        for enough, radius_um, area_um2 in _PALE_OF_WIDE:
+            large = drop_small(at_surface, area_um2 / field.mpp**2)
+            least[touching(large, opened(large, radius_um, field.mpp))] = enough
         crowds[k] = _mostly(whole, pale > least)
     return crowds
 
