@@ -56,3 +56,9 @@ def test_of_nothing_the_share_is_the_limit() -> None:
 def test_a_share_above_what_a_gap_may_reach_stands() -> None:
     found = np.concatenate([densities(0.19, 0.12, 150, 6), densities(0.4, 0.2, 200, 7)])
     assert least_dermal_od(EPIDERMAL, found, 0.9) == 0.9 * np.median(EPIDERMAL)
+
+
+def test_nuclei_that_a_person_added_have_no_density() -> None:
+    found = np.concatenate([densities(0.19, 0.12, 150, 6), densities(0.4, 0.2, 200, 7)])
+    limit = least_dermal_od(EPIDERMAL, found, 0.5)
+    assert least_dermal_od(np.append(EPIDERMAL, np.nan), np.append(found, np.nan), 0.5) == limit

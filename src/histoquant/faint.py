@@ -27,7 +27,7 @@ def least_dermal_od(epidermal_od: Floats, dermal_od: Floats, least_share: float)
     Parameters
     ----------
     epidermal_od
-        OD of nuclei (hematoxylin + DAB) in the epidermis, (n,).
+        OD of nuclei (hematoxylin + DAB) in the epidermis, (n,); NaN where a person added one.
     dermal_od
         The same of what was found in the dermis, (m,).
     least_share
@@ -37,6 +37,7 @@ def least_dermal_od(epidermal_od: Floats, dermal_od: Floats, least_share: float)
     -------
     OD; 0, for no limit, with fewer than 30 epidermal nuclei or a `least_share` of 0.
     """
+    epidermal_od, dermal_od = (od[np.isfinite(od)] for od in (epidermal_od, dermal_od))
     if len(epidermal_od) < _MIN_EPIDERMAL or least_share <= 0:
         return 0.0
     usual = float(np.median(epidermal_od))
