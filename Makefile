@@ -20,8 +20,9 @@ demo: $(VENV)/.ready
 test: test-core test-napari
 
 # What needs no Qt; the tests of the report's page and of SLURM are skipped where there is none.
+# A file stays with one worker: its slides are drawn and measured once.
 test-core: system $(VENV)/.ready-dev
-	$(BIN)/python -m pytest -n auto $(PYTEST)
+	$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST)
 
 # Exports, read back by the libraries of the programs they are for (anndata, spatialdata, ome-zarr),
 # and the example workflow, run by Snakemake.

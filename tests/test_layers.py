@@ -341,6 +341,23 @@ def test_a_crowd_does_not_run_on_along_the_blurred_rim_of_epithelium():
     assert not found[X > 170].any()
 
 
+@pytest.mark.parametrize(
+    ("rows", "apart", "found"), [(14, 0, True), (5, 0, False), (14, 12, False)]
+)
+def test_a_wide_crowd_need_not_be_as_pale(rows, apart, found):
+    """A row of basal cells is narrow; glands lie apart from the surface."""
+    rng = np.random.default_rng(3)
+    top = 42 + apart
+    below = (top <= Y) & (top + rows > Y) & (X > 100) & (X < 150)
+    ground = np.where(EPITHELIUM, 0.13, np.where(below, 0.1, 0.05))
+    ground = ground + rng.normal(0, 0.005, Y.shape)
+    stain = np.where(EPITHELIUM | below, 0.2, 0.08) + rng.normal(0, 0.005, Y.shape)
+    field = coarse(np.where(GLASS, 0, stain), np.where(GLASS, 0, ground), tissue=~GLASS)
+    (crowd,) = find_crowds([field], [EPITHELIUM | below], [Y >= 33])
+    assert crowd.any() == found
+    assert not crowd[~below & (Y < 38)].any()
+
+
 def test_the_border_with_a_crowd_runs_where_cytoplasm_ends():
     """Nuclei lie as close on both sides of it, and the first guess is 10 um off."""
     border = 100

@@ -85,3 +85,16 @@ def test_without_nuclei_nothing_is_changed():
 def test_the_answer_does_not_depend_on_threads():
     stain = skin()
     assert (ended(stain, TAKEN) == ended(stain, TAKEN, workers=3)).all()
+
+
+@pytest.mark.parametrize(("wide_um", "stays"), [(0, False), (120, True)])
+def test_what_rises_into_corneum_like_nuclei_must_be_wide(wide_um, stays):
+    """A column of dark bits one above the other is no row of nuclei."""
+    stain = skin(lamellae=False)
+    middle = 400.0
+    for y in np.arange(66.0, SURFACE_UM, 11):
+        for x in np.arange(middle - wide_um / 2, middle + wide_um / 2 + 1, 11):
+            stain[np.hypot(Y - y, X - x) < 3.5] = NUCLEUS_OD
+    after = ended(stain, TAKEN)
+    risen = (Y > 64) & (Y < 72) & (np.abs(X - middle) < 4)
+    assert (after[risen] == (EPIDERMIS if stays else STRATUM_CORNEUM)).all()

@@ -256,13 +256,18 @@ def find_crowds(
         core = opened(whole, _CROWD_CORE_UM, field.mpp)
         whole &= distance_um(core, field.mpp) <= _CROWD_REACH_UM
         # Glands are as pale, and lie apart from the surface.
-        at_surface = whole & touching(epithelium[k], epithelium[k] & ~below[k])
-        least = np.full(whole.shape, _CROWD_PALE, np.float32)
-        for enough, radius_um, area_um2 in _PALE_OF_WIDE:
-            large = drop_small(at_surface, area_um2 / field.mpp**2)
-            least[touching(large, opened(large, radius_um, field.mpp))] = enough
-        crowds[k] = _mostly(whole, pale > least)
+        near = touching(epithelium[k], epithelium[k] & ~below[k])
+        crowds[k] = _mostly(whole, pale > _least_pale(whole, near, field.mpp))
     return crowds
+
+
+def _least_pale(crowds: Mask, at_surface: Mask, mpp: float) -> FloatArray:
+    """How pale most of a crowd must be: the less, the wider it is."""
+    least = np.full(crowds.shape, _CROWD_PALE, np.float32)
+    for enough, radius_um, area_um2 in _PALE_OF_WIDE:
+        large = drop_small(crowds & at_surface, area_um2 / mpp**2)
+        least[touching(large, opened(large, radius_um, mpp))] = enough
+    return least
 
 
 def _mostly(mask: Mask, chosen: Mask) -> Mask:

@@ -39,7 +39,7 @@ _THIN_UM = 4.0  # opening: what is left of a nucleus
 _CROWD_UM, _LEAST_CROWD = 8.0, 0.3  # of nuclei around one, of what is usual in epidermis
 _NEXT_UM = 8.0  # half of the way from one nucleus to the next, at most
 _ROLL_UM = 30.0  # radius of the ball that rolls over the outermost nuclei
-_PEAK_UM, _HIGH_UM = 40.0, 10.0  # narrower and higher than that rises no row of nuclei
+_PEAK_UM, _HIGH_UM = 40.0, 10.0  # wide and high: narrower and higher rises no row of nuclei
 _ABOVE_UM = 3.0  # cytoplasm above them, at least
 _LEAST_COVERED = 0.9  # of the epidermis nearer to dermis: less says that nuclei were not told
 _LIKELY_UM = 2.5  # each time as far beyond the first line epidermis is e times less likely
@@ -200,14 +200,21 @@ def _first_line(
     covered = below & (distance_um(nuclei, mpp) <= _ROLL_UM)
     centres = distance_um(nuclei | (dermis <= _INNER_UM), mpp) > _ROLL_UM
     under = distance_um(centres, mpp) > _ROLL_UM
-    # What is no layer counts, or epidermis thinner than a peak is wide would be lost.
-    wide = opened(under | ~((here == EPIDERMIS) | corneum), _PEAK_UM / 2, mpp)
-    peaks = under & ~wide
-    under &= ~touching(peaks, peaks & (distance_um(wide, mpp) > _HIGH_UM))
+    under &= ~_peaks(under, (here == EPIDERMIS) | corneum, mpp)
     beyond = (here == EPIDERMIS) & upper & (distance_um(under, mpp) > _ABOVE_UM)
     # Where corneum is lost what is left above nuclei is their own cytoplasm.
     beyond &= opened(beyond | corneum, _ABOVE_UM, mpp)
     return beyond[core], np.array([np.count_nonzero(m[core]) for m in (covered, below)])
+
+
+def _peaks(under: Mask, layer: Mask, mpp: float) -> Mask:
+    """What rises high into the corneum and is narrow: what passed for nuclei, and no row of them.
+
+    What is no layer counts as under it, or epidermis thinner than a peak is wide would be lost.
+    """
+    wide = opened(under | ~layer, _PEAK_UM / 2, mpp)
+    narrow = under & ~wide
+    return touching(narrow, narrow & (distance_um(wide, mpp) > _HIGH_UM))
 
 
 @dataclass(frozen=True, eq=False)
