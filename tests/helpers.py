@@ -31,6 +31,8 @@ FWHM_SIGMAS = 2 * np.sqrt(2 * np.log(2))
 DEPTH = np.arange(-15, 20.25, 0.5)
 FOUND_UM = 15.0
 MIN_LENGTH_UM = 150.0  # the settings' junction.min_length_um
+SAME_NUCLEUS_UM = 4.0  # between the centres of a true nucleus and the one found
+SAME_BIN_UM = 8.0  # between a row of a drawn line and a bin of 10 um
 
 
 def on_two_cores(function: Callable[..., Any], jobs: list[tuple[Any, ...]]) -> list[Any]:
@@ -81,6 +83,36 @@ def away_from_drawn(result: SlideResult, drawn: Any) -> dict[str, Any]:
     return away_from(result.junction_line, long, lines) | {
         "length": found["dej_length_mm"] * 1000 / sum(map(length, lines)) - 1,
         "thickness": found["epidermis_thickness_um_mean"] * surface_um / drawn.viable.area - 1,
+    }
+
+
+def nuclei_away_from_drawn(result: SlideResult, drawn: Any) -> dict[str, float]:
+    """Share of drawn nuclei that were missed; their number, and how many are positive (points).
+
+    `drawn.nuclei` is a table with x, y (um), compartment and positive; adnexa do not count.
+    """
+    found, nuclei = result.summary, drawn.nuclei[drawn.nuclei["compartment"] != "adnexa"]
+    centres = cKDTree(result.nuclei[["x_um", "y_um"]].to_numpy())
+    away, _ = centres.query(np.stack([nuclei["x"], nuclei["y"]], 1))
+    return {
+        "missed": float(np.mean(away > SAME_NUCLEUS_UM)),
+        "nuclei": found["n_nuclei"] / len(nuclei) - 1,
+        "positive": found["positive_percent"] - 100 * nuclei["positive"].mean(),
+    }
+
+
+def line_away_from_drawn(result: SlideResult, drawn: Any, across: str) -> dict[str, float]:
+    """Continuity (points) and what adds up across the line, where both are measured.
+
+    `drawn.line` are tables with x, y (um), present, and the integral in the column `across`.
+    """
+    found, line = result.summary, np.concatenate(drawn.line)
+    used = result.junction[~result.junction["excluded"]]
+    bins = cKDTree(used[["x_px", "y_px"]].to_numpy() * found["mpp"])
+    line = line[bins.query(np.stack([line["x"], line["y"]], 1))[0] < SAME_BIN_UM]
+    return {
+        "continuity": found["continuity_percent"] - 100 * line["present"].mean(),
+        "integral": found["integrated_od_um_mean"] / line[across].mean() - 1,
     }
 
 

@@ -248,7 +248,7 @@ class NucleiSettings(Group):
         "(hematoxylin + DAB) of the slide's epidermal nuclei is left out: bits of collagen are as "
         "compact as nuclei. Where what was found in the dermis falls into a paler and a denser "
         "group, the limit lies between them, up to a share of 0.65. On textures of real skin that "
-        "took out 83 to 98 % of such bits (a fifth to a third on blurred slides) and at most 7 % "
+        "took out 83 to 97 % of such bits (a fifth to a third on blurred slides) and at most 6 % "
         "of the dermal nuclei. Not for H&E and fluorescence, nor with fewer than 30 epidermal "
         "nuclei; 0 turns it off.",
     )
