@@ -197,7 +197,7 @@ def test_nuclei_do_not_depend_on_exposure_or_on_the_marker(tmp_path):
     ],
 )
 def test_the_end_of_the_camera_is_saturation(tmp_path, dtype, marker, given, full):
-    picture, _, positive = cells(dtype, (10, 10), 200, marker, noise=1.0)
+    picture, _, positive = cells(dtype, (10, 10), 200, marker, noise=1.0, own=20)
     settings = SETTINGS.model_copy(update={"fluorescence": FluorescenceSettings(full_scale=given)})
     _, model = looked(write(tmp_path / "a.ome.tif", picture), settings)
     assert model.full_scale == full

@@ -26,6 +26,9 @@ _CAP_QUANTILE = 0.95  # of the stain in the tissue
 _LEAST_OD, _MOST_OD, _LEVELS = -0.1, 4.0, 4100
 _MARKER_STEP_OD, _MARKER_STEPS = 0.01, 64
 _GROUND_UM = 4.0  # radius: of a nucleus, less than of what lies between two in a crowd
+LONG_UM = 24.0
+"""No nucleus is as long; lamellae of corneum and bundles of collagen are."""
+_DIRECTIONS = 12
 _BLOCK_PX = 1024
 
 
@@ -300,6 +303,20 @@ def ground_of(stain: FloatArray, legible: Mask, mpp: float) -> FloatArray:
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
     least = cv2.erode(np.where(legible, stain, high), disc)
     return np.asarray(cv2.dilate(np.where(least < high, least, -high), disc))
+
+
+def standing_out(stain: FloatArray, mpp: float) -> FloatArray:
+    """By how much a stain (h, w) exceeds what is left of it in long, thin pieces.
+
+    What stays is compact: nuclei, whether they lie in epithelium, collagen or keratin.
+    """
+    half, long = int(LONG_UM / mpp / 2), np.zeros_like(stain)
+    for angle in np.arange(_DIRECTIONS) * np.pi / _DIRECTIONS:
+        line = np.zeros((2 * half + 1, 2 * half + 1), np.uint8)
+        x, y = round(half * np.cos(angle)), round(half * np.sin(angle))
+        cv2.line(line, (half - x, half - y), (half + x, half + y), 1)
+        np.maximum(long, cv2.morphologyEx(stain, cv2.MORPH_OPEN, line), out=long)
+    return stain - long
 
 
 def _ground_px(mpp: float) -> int:

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from histoquant.errors import SlideError, StainError
+from histoquant.evidence import standing_out
 from histoquant.planes import NUCLEAR_LEVEL, Planes
 from histoquant.settings import FluorescenceSettings, Settings
 from histoquant.slides import Slide
@@ -47,6 +48,8 @@ _PADDING_GAP = 8.0  # times the usual distance from one value that occurs to the
 _CAMERAS = (1023.0, 4095.0, 16383.0)
 _PILE = 20  # pixels of the fields at the very brightest value: a camera's end
 _FIELDS = 32
+_SPAN_UM, _SPAN_BLUR_PX = 1.0, 0.7  # um/px at which typical nuclei are looked for; against noise
+_AROUND_NUCLEUS_UM = 3.0
 
 
 @dataclass(frozen=True)
@@ -339,9 +342,10 @@ def measure_model(slide: Slide, look: Look, settings: Settings) -> FluorescenceM
         When the nuclear channel holds no signal.
     """
     fields = _fields(slide, look.tissue, settings.nuclei.mpp)
-    nuclear, marker = (np.concatenate([f[..., c].ravel() for f in fields]) for c in look.channels)
+    marker = np.concatenate([f[..., look.channels[1]].ravel() for f in fields])
     names = slide.channels[look.channels[0]], slide.channels[look.channels[1]]
-    span = _nuclear_span(nuclear, look.background[0])
+    mpp = max(settings.nuclei.mpp, slide.mpp)
+    span = _nuclear_span(fields, look.channels[0], look.background[0], mpp)
     if span < _MIN_SPAN:
         raise StainError(
             f"channel {names[0]} holds no nuclear signal: what is brightest in tissue is "
@@ -357,16 +361,42 @@ def _fields(slide: Slide, tissue: Mask, mpp: float) -> list[Pixels]:
     return list(tissue_fields(slide, tissue, max(mpp, slide.mpp), _FIELDS))
 
 
-def _nuclear_span(values: Pixels, dark: float) -> float:
-    """Median of the brighter of the two classes that Otsu's rule tells apart on a square root."""
-    root = np.sqrt(np.maximum(values.astype(np.float32) - np.float32(dark), 0))
-    top = float(root.max())
+def _nuclear_span(fields: Sequence[Pixels], channel: int, dark: float, mpp: float) -> float:
+    """From background to a typical nucleus, in fields (h, w, c) at `mpp` um/px.
+
+    Otsu's rule on a square root parts nuclei from what lies around them. Where collagen shines and
+    nuclei are few it would part collagen from its gaps: it sees only the surroundings of what is
+    compact and stands out, by the same rule.
+    """
+    planes = [np.maximum(f[..., channel].astype(np.float32) - np.float32(dark), 0) for f in fields]
+    shrink = max(1, round(_SPAN_UM / mpp))
+    compact = [standing_out(_shrunk(plane, shrink), mpp * shrink) for plane in planes]
+    limit = _upper_of_two(np.concatenate([c.ravel() for c in compact]))
+    size = 2 * round(_AROUND_NUCLEUS_UM / (mpp * shrink)) + 1
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
+    near = [cv2.dilate((c > limit).astype(np.uint8), disc) for c in compact]
+    values = np.concatenate([
+        plane[cv2.resize(mask, plane.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0]
+        for plane, mask in zip(planes, near, strict=True)
+    ])  # fmt: skip
+    bright = values[values > _upper_of_two(values)]
+    return float(np.median(bright)) if bright.size else 0.0
+
+
+def _shrunk(plane: FloatArray, shrink: int) -> FloatArray:
+    small = cv2.resize(plane, None, fx=1 / shrink, fy=1 / shrink, interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.GaussianBlur(small, (0, 0), _SPAN_BLUR_PX), np.float32)
+
+
+def _upper_of_two(values: FloatArray) -> float:
+    """From which value on the upper of two classes begins, by Otsu's rule on a square root."""
+    root = np.sqrt(np.maximum(values, 0))
+    top = float(root.max(initial=0))
     if top <= 0:
         return 0.0
     grey = np.round(root / top * 255).astype(np.uint8)
     limit, _ = cv2.threshold(grey.reshape(1, -1), 0, 255, cv2.THRESH_OTSU)
-    bright = root[grey > limit]
-    return float(np.median(bright)) ** 2 if bright.size else 0.0
+    return float(((limit + 0.5) / 255 * top) ** 2)
 
 
 def _full_scale(values: Pixels) -> float:

@@ -15,18 +15,23 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from histoquant.anatomy import Compartments
+from histoquant.blocks import plan_blocks
 from histoquant.collagen7 import Straightened, measure_collagen7, straighten
+from histoquant.detection import find_nuclei
 from histoquant.fluorescence import (
     FluorescenceModel,
+    Look,
     field_figures,
     look_over,
     measure_model,
     nuclear_picture,
     swapped,
 )
+from histoquant.heaps import in_heaps, without_heaps
 from histoquant.junction import trace_junction, with_own_junction
 from histoquant.line_threshold import line_noise
-from histoquant.nuclear_anatomy import divide_by_nuclei
+from histoquant.nuclear_anatomy import crowded, dermal_ground, divide_by_nuclei
 from histoquant.settings import Settings
 from histoquant.slides import Slide
 from histoquant.traces import Section
@@ -37,11 +42,17 @@ _OVER_RING, _SWEEP = 0.3, (0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0)  # of the first 
 _LINE_PERCENT = 75.0  # of the bins' peaks: the line itself, gaps or not
 _HARDLY = 1.5  # peaks of a line over what is beside it; a mere edge of tissue comes to about 1
 _LEAST_NUCLEI = 30
+_LEAST_LIGHT = 0.3  # of the median nucleus: less are bits of collagen
+_BLOCK_PX = 512  # few nuclei lie close: smaller blocks hold less that does not
 GREY = "grey levels"
 
 
-def find_section(slide: Slide, settings: Settings, report: Callable[[str], None]) -> Section:
+def find_section(
+    slide: Slide, settings: Settings, report: Callable[[str], None], workers: int = 1
+) -> Section:
     """Channels, tissue, compartments and junction of a fluorescence slide.
+
+    The answer does not depend on the number of workers.
 
     Raises
     ------
@@ -53,13 +64,33 @@ def find_section(slide: Slide, settings: Settings, report: Callable[[str], None]
     look = look_over(slide, settings)
     model = measure_model(slide, look, settings)
     report("finding epidermis and junction")
-    compartments = divide_by_nuclei(
-        *nuclear_picture(slide, look, model, settings), settings.anatomy
-    )
+    compartments = _divide(slide, look, model, settings, workers)
     junction = trace_junction(compartments, settings.junction, settings.anatomy)
     compartments = with_own_junction(compartments, junction)
     fields = field_figures(slide, look, model, settings)
     return Section(None, model, look.tissue, compartments, junction, fields)
+
+
+def _divide(
+    slide: Slide, look: Look, model: FluorescenceModel, settings: Settings, workers: int
+) -> Compartments:
+    """Compartments by nuclei that lie as close as in epithelium, but for heaps of lymphocytes."""
+    nuclear, tissue, mpp = nuclear_picture(slide, look, model, settings)
+    around = crowded(nuclear, tissue, mpp)
+
+    def keep(places_um: Floats) -> npt.NDArray[np.bool_]:
+        inside = np.minimum((places_um / mpp).astype(np.int64), np.array(around.shape) - 1)
+        return np.asarray(around[tuple(inside.T)])
+
+    blocks = plan_blocks(slide.grid_shape(settings.nuclei.mpp), _BLOCK_PX, around, margin_px=1)
+    nuclei = find_nuclei(slide, model, blocks, settings, workers, keep)
+    light = nuclei["hematoxylin_od_mean"]
+    nuclei = nuclei[light >= _LEAST_LIGHT * light.median()]
+    heaped, places_um = in_heaps(nuclei), nuclei[["y_um", "x_um"]].to_numpy(np.float64)
+    between = dermal_ground(nuclear, tissue, mpp)
+    nuclear = without_heaps(nuclear, mpp, places_um, heaped, between)
+    own = places_um[~heaped], nuclei["area_um2"].to_numpy(np.float64)[~heaped]
+    return divide_by_nuclei(nuclear, tissue, mpp, *own, settings.anatomy)
 
 
 def straighten_marker(slide: Slide, section: Section, settings: Settings) -> Straightened:

@@ -1,11 +1,11 @@
 """Epidermis, corneum and dermis of a fluorescence slide, from its nuclear stain alone.
 
 A nuclear stain says nothing of cytoplasm or collagen. What tells epithelium is how close its
-nuclei lie: discs of 8 um that hold no nucleus find no room in it, and plenty in dermis. That
-(`close_nuclei`) finds the epithelium, the nuclear stain itself then places the junction
-(`anatomy.find_compartments`). Two things are set right afterwards (`amend`): layers of epithelium
-whose nuclei lie too far apart for that, and keratin, which shines in every channel and has no
-nuclei: epidermis ends where its outermost nuclei do.
+nuclei lie: discs that hold no nucleus find little room in it, and plenty in dermis. How small they
+must be (`closeness`) finds the epithelium, by a rule that every slide teaches itself; the nuclear
+stain then places the junction (`anatomy.find_compartments`). Two things are set right afterwards:
+what the fine scale made of places where basal nuclei are dim, and keratin, which shines in every
+channel and has no nuclei: epidermis ends where its outermost nuclei do.
 """
 
 from __future__ import annotations
@@ -17,32 +17,42 @@ import numpy as np
 import numpy.typing as npt
 
 from histoquant.anatomy import DERMIS, EPIDERMIS, STRATUM_CORNEUM, Compartments, find_compartments
+from histoquant.layers import Labels
+from histoquant.pieces import touching
 from histoquant.planes import NUCLEAR_LEVEL
 from histoquant.settings import AnatomySettings
 from histoquant.tissue import closed, distance_um, drop_small, open_glass, opened
+from histoquant.viable import under_the_ball
 
 FloatArray = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
-_NUCLEUS_SHARE = 0.35  # of a typical nucleus: its outline, and more than collagen shines
-_OVER_SHARE = 0.20  # of it, above the darkest that a square too large for a nucleus holds
+# Of a typical nucleus: how bright its outline is at least, and how far above the darkest that a
+# square too large for a nucleus holds. Bright ones are more than collagen shines.
+_DIM, _BRIGHT = (0.2, 0.12), (0.35, 0.2)
 _AROUND_UM = 24.0
+_VOIDS_UM = (6.0, 8.0, 10.0, 12.0, 14.0)  # radii of discs: some 8 fit into dermis, not epidermis
+_CROWD_UM, _CROWD_REACH_UM = 9.0, 60.0  # the thinnest crowd, half; what lies around it
 _VOID_UM = 8.0  # radius of a disc without nuclei that fits into dermis, not into epidermis
-_WIDE_VOID_UM = 12.0  # into dermis, not into the upper layers of a mucosa
-_MIN_FULL = 0.5  # of a piece without such voids: epithelium; dermis lies at 0.1-0.35
-_MAX_PIECE = 0.5  # of all dermis: the larger part is dermis, whatever it looks like
 _NOTCH_UM, _FULL_NOTCH = 20.0, 0.6  # half the width of the widest; least share without voids
-_NECK_UM = 10.0  # half the width by which a piece may hang on the dermis
 _SURFACE_UM = 60.0  # from glass inwards: where corneum may be
 _JUNCTION_UM = 12.0  # from dermis: stays as it was found
-_SUPRA_UM, _OUTER_UM = 10.0, 3.0  # gaps between granular nuclei; what lies above the outermost
-_LAMELLA_UM, _LAMELLA_SHARE = 25.0, 0.65  # long and dimmer than nuclei: keratin
+_NUCLEUS_UM, _OUTER_UM = 3.0, 3.0  # radius of the flattest; what lies above the outermost
 _MIN_HOLE_UM2 = 2000.0
+_MAX_CORNER_UM2 = 20_000.0
+_SHIFT = 4  # bits of a pixel's fraction that discs are drawn with
+_SUBPIXELS = 1 << _SHIFT
 _MIN_EPIDERMIS_UM2 = 10_000.0
 
 
 def divide_by_nuclei(
-    nuclear: FloatArray, tissue: Mask, mpp: float, settings: AnatomySettings
+    nuclear: FloatArray,
+    tissue: Mask,
+    mpp: float,
+    places_um: Floats,
+    area_um2: Floats,
+    settings: AnatomySettings,
 ) -> Compartments:
     """Divide a section into epidermis, stratum corneum, dermis and adnexal epithelium.
 
@@ -50,19 +60,23 @@ def divide_by_nuclei(
     ----------
     nuclear
         Nuclear stain above background (h, w) float32, a typical nucleus at `NUCLEAR_LEVEL`.
+        Without lymphocytes in heaps, which lie as close as in epithelium.
     tissue
         bool (h, w).
     mpp
         um/px, some 2.
+    places_um, area_um2
+        Centroids (n, 2), y and x, and areas (n,) of the nuclei in what is `crowded`.
 
     Returns
     -------
     Compartments. Without epidermis all tissue is dermis, and `reason` says what was seen.
     """
-    nuclear = np.ascontiguousarray(nuclear)
-    nuclei = nuclei_mask(nuclear, mpp)
+    # Where nuclei touch each other they are not found one by one, but they are bright.
+    nuclei = _discs(places_um, area_um2, nuclear.shape, mpp) | _nuclei(nuclear, mpp, _BRIGHT)
     stains = np.zeros((*nuclear.shape, 3), np.float32)
-    stains[..., 0] = NUCLEAR_LEVEL * close_nuclei(nuclei, mpp)
+    stains[..., 0] = closeness(nuclei, mpp)
+    stains[..., 0] *= np.float32(NUCLEAR_LEVEL)
     # The root brings dim nuclei and the brightest to about one level, so that none decides alone.
     root = np.sqrt(np.clip(nuclear, 0, NUCLEAR_LEVEL) / NUCLEAR_LEVEL)
     stains[..., 1] = NUCLEAR_LEVEL * root
@@ -70,28 +84,55 @@ def divide_by_nuclei(
     if not found.has_epidermis:
         reason = found.reason.replace("denser in hematoxylin", "denser in nuclei")
         return replace(found, reason=reason.replace("deviations of hematoxylin", "deviations"))
-    return amend(found, nuclear, nuclei, tissue)
+    return _amend(found, nuclei, tissue, places_um)
 
 
-def nuclei_mask(nuclear: FloatArray, mpp: float) -> Mask:
-    """Pixels of nuclei: as bright as one, and brighter than what is around them, bool (h, w)."""
+def _nuclei(nuclear: FloatArray, mpp: float, least: tuple[float, float]) -> Mask:
+    """Pixels as bright as a nucleus, and brighter than what is around them, bool (h, w)."""
     around = cv2.morphologyEx(nuclear, cv2.MORPH_OPEN, _disc(_AROUND_UM / 2, mpp))
-    over = nuclear - around >= _OVER_SHARE * NUCLEAR_LEVEL
-    return np.asarray(over & (nuclear >= _NUCLEUS_SHARE * NUCLEAR_LEVEL), np.bool_)
+    bright, over = (share * NUCLEAR_LEVEL for share in least)
+    return np.asarray((nuclear >= bright) & (nuclear - around >= over), np.bool_)
 
 
-def close_nuclei(nuclei: Mask, mpp: float) -> Mask:
-    """Where nuclei lie so close that no disc of 8 um radius fits between them; and nuclei."""
-    return np.asarray(opened(closed(nuclei, _VOID_UM, mpp), _VOID_UM, mpp) | nuclei, np.bool_)
+def _discs(places_um: Floats, area_um2: Floats, shape: tuple[int, ...], mpp: float) -> Mask:
+    """Discs as large as nuclei, bool (h, w)."""
+    drawn = np.zeros(shape, np.uint8)
+    centres = np.rint((places_um[:, ::-1] / mpp - 0.5) * _SUBPIXELS).astype(np.int64)
+    radii = np.rint(np.sqrt(area_um2 / np.pi) / mpp * _SUBPIXELS).astype(np.int64)
+    for (x, y), radius in zip(centres.tolist(), radii.tolist(), strict=True):
+        cv2.circle(drawn, (x, y), radius, 1, cv2.FILLED, shift=_SHIFT)
+    return drawn > 0
 
 
-def amend(found: Compartments, nuclear: FloatArray, nuclei: Mask, tissue: Mask) -> Compartments:
+def closeness(nuclei: Mask, mpp: float) -> FloatArray:
+    """Share of the sizes of discs that find no room between nuclei, float32 (h, w); 1 in nuclei."""
+    share = np.zeros(nuclei.shape, np.float32)
+    for radius in _VOIDS_UM:
+        share += closed(nuclei, radius, mpp)
+    share /= np.float32(len(_VOIDS_UM))
+    return share
+
+
+def crowded(nuclear: FloatArray, tissue: Mask, mpp: float) -> Mask:
+    """Where nuclei lie as close as in epithelium, and what is around that, bool (h, w)."""
+    close = closed(_nuclei(nuclear, mpp, _DIM), _CROWD_UM, mpp)
+    core = opened(close, _CROWD_UM, mpp)
+    return np.asarray(tissue & (distance_um(core, mpp) <= _CROWD_REACH_UM), np.bool_)
+
+
+def dermal_ground(nuclear: FloatArray, tissue: Mask, mpp: float) -> float:
+    """What the nuclear stain is between nuclei of a typical place in tissue."""
+    between = tissue & ~_nuclei(nuclear, mpp, _DIM)
+    return float(np.median(nuclear[between])) if between.any() else 0.0
+
+
+def _amend(found: Compartments, nuclei: Mask, tissue: Mask, places_um: Floats) -> Compartments:
     """Add epithelium with sparse nuclei to the epidermis, and end it at its outermost nuclei."""
     labels = found.labels.copy()
-    labels[_sparse_epithelium(labels, nuclei, found.mpp)] = EPIDERMIS
     labels[_full_notches(labels, nuclei, found.mpp)] = EPIDERMIS
     labels[_notches(labels, found.mpp)] = EPIDERMIS
-    _end_at_nuclei(labels, nuclear, nuclei, tissue, found.mpp)
+    labels[_corners(labels, found.mpp)] = STRATUM_CORNEUM
+    _end_at_nuclei(labels, places_um, tissue, found.mpp)
     # Where the two disagree the score must follow the labels, or contours stray.
     least = np.int8(2)
     score = np.where(
@@ -100,20 +141,7 @@ def amend(found: Compartments, nuclear: FloatArray, nuclei: Mask, tissue: Mask) 
     return replace(found, labels=labels, score=score)
 
 
-def _sparse_epithelium(labels: npt.NDArray[np.uint8], nuclei: Mask, mpp: float) -> Mask:
-    """Pieces called dermis, apart from the bulk of it, that hold no void as dermis does."""
-    full = closed(nuclei, _WIDE_VOID_UM, mpp)
-    pieces = opened(labels == DERMIS, _NECK_UM, mpp).astype(np.uint8)
-    count, numbers = cv2.connectedComponents(pieces, connectivity=4)
-    area = np.bincount(numbers.ravel(), minlength=count)
-    share = np.bincount(numbers.ravel(), full.ravel(), count) / np.maximum(area, 1)
-    taken = (share >= _MIN_FULL) & (area < _MAX_PIECE * area[1:].sum())
-    taken[0] = False
-    near = distance_um(taken[numbers], mpp) <= _NECK_UM + mpp
-    return np.asarray(near & (labels == DERMIS), np.bool_)
-
-
-def _full_notches(labels: npt.NDArray[np.uint8], nuclei: Mask, mpp: float) -> Mask:
+def _full_notches(labels: Labels, nuclei: Mask, mpp: float) -> Mask:
     """Notches in the epidermis as wide as a papilla, in which nuclei lie as close as in epithelium.
 
     Where a few basal nuclei are dim the fine scale cuts the epidermis short above them.
@@ -131,57 +159,41 @@ def _full_notches(labels: npt.NDArray[np.uint8], nuclei: Mask, mpp: float) -> Ma
     return np.asarray(taken[numbers], np.bool_)
 
 
-def _notches(labels: npt.NDArray[np.uint8], mpp: float) -> Mask:
+def _notches(labels: Labels, mpp: float) -> Mask:
     """Dermis beside epidermis into which no disc of 8 um fits: notches, rims along cut edges.
 
     The rule that tells the two apart in the first place, for what the fine scale made of it.
     """
     dermis = labels == DERMIS
     tight = dermis & ~opened(dermis, _VOID_UM, mpp)
-    _, numbers = cv2.connectedComponents(tight.astype(np.uint8), connectivity=4)
-    beside = tight & (distance_um(labels == EPIDERMIS, mpp) <= 1.5 * mpp)
-    touching = np.zeros(int(numbers.max()) + 1, np.bool_)
-    touching[numbers[beside]] = True
-    touching[0] = False
-    near = distance_um(labels == EPIDERMIS, mpp) <= 2 * _VOID_UM
-    return np.asarray(touching[numbers] & near, np.bool_)
+    away = distance_um(labels == EPIDERMIS, mpp)
+    return touching(tight, tight & (away <= 1.5 * mpp)) & (away <= 2 * _VOID_UM)
 
 
-def _end_at_nuclei(
-    labels: npt.NDArray[np.uint8], nuclear: FloatArray, nuclei: Mask, tissue: Mask, mpp: float
-) -> None:
-    """Draw the border of epidermis and corneum anew, in place, along the outermost nuclei."""
-    depth = distance_um(open_glass(tissue, mpp), mpp)
+def _corners(labels: Labels, mpp: float) -> Mask:
+    """Small pieces called dermis that lie beside corneum: the upper layers where a section ends."""
+    dermis = labels == DERMIS
+    small = dermis & ~drop_small(dermis, _MAX_CORNER_UM2 / mpp**2)
+    return touching(small, small & (distance_um(labels == STRATUM_CORNEUM, mpp) <= 1.5 * mpp))
+
+
+def _end_at_nuclei(labels: Labels, places_um: Floats, tissue: Mask, mpp: float) -> None:
+    """Draw the border of epidermis and corneum anew, in place: a ball rolls over the nuclei."""
     body = np.isin(labels, (EPIDERMIS, STRATUM_CORNEUM))
-    zone = body & (depth < _SURFACE_UM)
+    zone = body & (distance_um(open_glass(tissue, mpp), mpp) < _SURFACE_UM)
     zone &= distance_um(labels == DERMIS, mpp) > _JUNCTION_UM
-    own = nuclei & ~_lamellae(nuclear, nuclei, depth, labels == EPIDERMIS, mpp)
-    alive = distance_um(closed(own, _SUPRA_UM, mpp), mpp) <= _OUTER_UM
+    centres = np.zeros(labels.shape, np.bool_)
+    inside = np.clip((places_um / mpp).astype(np.int64), 0, np.array(labels.shape) - 1)
+    centres[tuple(inside.T)] = True
+    solid = body & (distance_um(centres, mpp) <= _NUCLEUS_UM)
+    solid |= (labels == DERMIS) | ((labels == EPIDERMIS) & ~zone)
+    alive = distance_um(under_the_ball(solid, body, mpp), mpp) <= _OUTER_UM
     epidermis = opened(np.where(zone, alive, labels == EPIDERMIS), 2 * mpp, mpp)
     epidermis = ~drop_small(~epidermis, _MIN_HOLE_UM2 / mpp**2)
     _, numbers, stats, _ = cv2.connectedComponentsWithStats(epidermis.astype(np.uint8))
     large = stats[:, cv2.CC_STAT_AREA] * mpp**2 >= _MIN_EPIDERMIS_UM2
     large[0] = False
     labels[zone] = np.where(large[numbers[zone]], EPIDERMIS, STRATUM_CORNEUM)
-
-
-def _lamellae(
-    nuclear: FloatArray, nuclei: Mask, depth_um: FloatArray, epidermis: Mask, mpp: float
-) -> Mask:
-    """Which of the nuclei near the surface are sheets of keratin: long, and dimmer than nuclei."""
-    deep = nuclei & epidermis & (depth_um >= _SURFACE_UM)
-    typical = float(np.median(nuclear[deep])) if deep.any() else NUCLEAR_LEVEL
-    count, numbers, stats, _ = cv2.connectedComponentsWithStats(
-        nuclei.astype(np.uint8), connectivity=4
-    )
-    capped = np.minimum(nuclear, NUCLEAR_LEVEL).ravel()
-    mean = np.bincount(numbers.ravel(), capped, count) / stats[:, cv2.CC_STAT_AREA]
-    innermost = np.zeros(count, np.float32)
-    np.maximum.at(innermost, np.asarray(numbers, np.int64).ravel(), depth_um.ravel())
-    side = stats[:, [cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]].max(axis=1) * mpp
-    sheets = (side > _LAMELLA_UM) & (innermost < _SURFACE_UM) & (mean < _LAMELLA_SHARE * typical)
-    sheets[0] = False
-    return np.asarray(sheets[numbers], np.bool_)
 
 
 def _disc(radius_um: float, mpp: float) -> npt.NDArray[np.uint8]:

@@ -189,7 +189,7 @@ def _measure(
         damage.look(look.survey.tissue)
     with _begin(slide, look, marker, settings, workers) as ahead:
         if look is None:
-            section = find_section(slide, settings, report)
+            section = find_section(slide, settings, report, workers)
             damage.look(section.tissue)
         else:
             report("finding epidermis and junction")

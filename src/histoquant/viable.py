@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from histoquant.blocks import Block, blocks_within, map_blocks
 from histoquant.epithelium import Sums, discriminate, moments_of, score, smooth_within, sums_of
-from histoquant.evidence import Evidence, ground_of, histograms, quantile
+from histoquant.evidence import LONG_UM, Evidence, ground_of, histograms, quantile, standing_out
 from histoquant.layers import BACKGROUND, DERMIS, EPIDERMIS, STRATUM_CORNEUM, Labels
 from histoquant.pieces import touching
 from histoquant.tissue import closed, distance_um, opened
@@ -29,7 +29,6 @@ Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 Counts = npt.NDArray[np.int64]
 
-_LONG_UM, _DIRECTIONS = 24.0, 12  # no nucleus is as long; lamellae are
 _SHARP_UM = 1.0  # blur that takes out noise
 _LEVEL_QUANTILE, _LEVEL_SHARE = 0.9, 0.35  # of how far nuclei stand out in epidermis
 _LEAST_CONTRAST = 0.2  # of what lies between nuclei; less is noise
@@ -49,7 +48,7 @@ _MARGIN_UM, _REACH_UM = 3.0, (25.0, 45.0)  # left out of training; the farthest 
 _BLUR_UM = 2.0
 _BLEND_UM, _SPUR_UM = 1.0, 8.0
 _BLOCK_PX = 512
-_HALO_UM = 2 * _ROLL_UM + 3 * _CROWD_UM + _LONG_UM
+_HALO_UM = 2 * _ROLL_UM + 3 * _CROWD_UM + LONG_UM
 
 
 def end_at_nuclei(
@@ -126,7 +125,7 @@ class _Nuclei:
 
     def find(self, evidence: Evidence, labels: Labels, window: Window, mpp: float) -> Mask:
         stain = _stain(evidence, window, mpp)
-        found = (_standing_out(stain, mpp) > self.least_od) & (labels[window] == EPIDERMIS)
+        found = (standing_out(stain, mpp) > self.least_od) & (labels[window] == EPIDERMIS)
         found &= cv2.erode(stain, _disc(_GAP_UM, mpp)) >= self.pale_od
         size = max(1, round(_THIN_UM / mpp))
         thick = cv2.morphologyEx(found.astype(np.uint8), cv2.MORPH_OPEN, np.ones((size, size)))
@@ -140,17 +139,6 @@ def _stain(evidence: Evidence, window: Window, mpp: float) -> FloatArray:
     return np.asarray(cv2.GaussianBlur(stain, (0, 0), _SHARP_UM / mpp), np.float32)
 
 
-def _standing_out(stain: FloatArray, mpp: float) -> FloatArray:
-    """By how much the stain exceeds what is left of it in long, thin pieces."""
-    half, long = int(_LONG_UM / mpp / 2), np.zeros_like(stain)
-    for angle in np.arange(_DIRECTIONS) * np.pi / _DIRECTIONS:
-        line = np.zeros((2 * half + 1, 2 * half + 1), np.uint8)
-        x, y = round(half * np.cos(angle)), round(half * np.sin(angle))
-        cv2.line(line, (half - x, half - y), (half + x, half + y), 1)
-        np.maximum(long, cv2.morphologyEx(stain, cv2.MORPH_OPEN, line), out=long)
-    return stain - long
-
-
 def _disc(radius_um: float, mpp: float) -> npt.NDArray[np.uint8]:
     size = 2 * round(radius_um / mpp) + 1
     return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size)), np.uint8)
@@ -162,18 +150,18 @@ def _inner(labels: Labels, window: Window, mpp: float) -> Mask:
 
 def _count(evidence: Evidence, labels: Labels, mpp: float, block: Block) -> Counts:
     """Histograms inside the epidermis: of what stands out, and of what lies between nuclei."""
-    window, core = widened(block, int(np.ceil(_LONG_UM / mpp)), labels.shape)
+    window, core = widened(block, int(np.ceil(LONG_UM / mpp)), labels.shape)
     stain = _stain(evidence, window, mpp)
     ground = ground_of(stain, np.ones(stain.shape, np.bool_), mpp)
     inner = _inner(labels, window, mpp)[core]
-    return histograms([_standing_out(stain, mpp)[core], ground[core]], inner)
+    return histograms([standing_out(stain, mpp)[core], ground[core]], inner)
 
 
 def _nuclear_share(
     evidence: Evidence, labels: Labels, mpp: float, told: _Nuclei, block: Block
 ) -> Counts:
     """Pixels of nuclei inside the epidermis, and all."""
-    window, core = widened(block, int(np.ceil(_LONG_UM / mpp)), labels.shape)
+    window, core = widened(block, int(np.ceil(LONG_UM / mpp)), labels.shape)
     inner = _inner(labels, window, mpp)[core]
     nuclei = told.find(evidence, labels, window, mpp)[core]
     return np.array([np.count_nonzero(inner & nuclei), np.count_nonzero(inner)])
@@ -198,13 +186,20 @@ def _first_line(
     # From one to the next they hang together with those near the dermis.
     nuclei &= touching((distance_um(nuclei, mpp) <= _NEXT_UM) | below, below)
     covered = below & (distance_um(nuclei, mpp) <= _ROLL_UM)
-    centres = distance_um(nuclei | (dermis <= _INNER_UM), mpp) > _ROLL_UM
-    under = distance_um(centres, mpp) > _ROLL_UM
-    under &= ~_peaks(under, (here == EPIDERMIS) | corneum, mpp)
+    under = under_the_ball(nuclei | (dermis <= _INNER_UM), (here == EPIDERMIS) | corneum, mpp)
     beyond = (here == EPIDERMIS) & upper & (distance_um(under, mpp) > _ABOVE_UM)
     # Where corneum is lost what is left above nuclei is their own cytoplasm.
     beyond &= opened(beyond | corneum, _ABOVE_UM, mpp)
     return beyond[core], np.array([np.count_nonzero(m[core]) for m in (covered, below)])
+
+
+def under_the_ball(solid: Mask, layer: Mask, mpp: float) -> Mask:
+    """What a ball that rolls over `solid` cannot reach, bool (h, w), without narrow, high peaks.
+
+    `layer` is epidermis and corneum: what the ball may roll in.
+    """
+    under = distance_um(distance_um(solid, mpp) > _ROLL_UM, mpp) > _ROLL_UM
+    return np.asarray(under & ~_peaks(under, layer, mpp))
 
 
 def _peaks(under: Mask, layer: Mask, mpp: float) -> Mask:
