@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from histoquant.anatomy import DERMIS, EPIDERMIS, STRATUM_CORNEUM, Compartments, find_compartments
+from histoquant.evidence import standing_out
 from histoquant.layers import Labels
 from histoquant.pieces import touching
 from histoquant.planes import NUCLEAR_LEVEL
@@ -39,6 +40,7 @@ _NOTCH_UM, _FULL_NOTCH = 20.0, 0.6  # half the width of the widest; least share 
 _SURFACE_UM = 60.0  # from glass inwards: where corneum may be
 _JUNCTION_UM = 12.0  # from dermis: stays as it was found
 _NUCLEUS_UM, _OUTER_UM = 3.0, 3.0  # radius of the flattest; what lies above the outermost
+_COMPACT = 0.35  # of the usual nucleus: how far one stands out from what is long, at least
 _MIN_HOLE_UM2 = 2000.0
 _MAX_CORNER_UM2 = 20_000.0
 _SHIFT = 4  # bits of a pixel's fraction that discs are drawn with
@@ -84,7 +86,7 @@ def divide_by_nuclei(
     if not found.has_epidermis:
         reason = found.reason.replace("denser in hematoxylin", "denser in nuclei")
         return replace(found, reason=reason.replace("deviations of hematoxylin", "deviations"))
-    return _amend(found, nuclei, tissue, places_um)
+    return _amend(found, nuclear, nuclei, tissue, places_um)
 
 
 def _nuclei(nuclear: FloatArray, mpp: float, least: tuple[float, float]) -> Mask:
@@ -126,13 +128,15 @@ def dermal_ground(nuclear: FloatArray, tissue: Mask, mpp: float) -> float:
     return float(np.median(nuclear[between])) if between.any() else 0.0
 
 
-def _amend(found: Compartments, nuclei: Mask, tissue: Mask, places_um: Floats) -> Compartments:
+def _amend(
+    found: Compartments, nuclear: FloatArray, nuclei: Mask, tissue: Mask, places_um: Floats
+) -> Compartments:
     """Add epithelium with sparse nuclei to the epidermis, and end it at its outermost nuclei."""
     labels = found.labels.copy()
     labels[_full_notches(labels, nuclei, found.mpp)] = EPIDERMIS
     labels[_notches(labels, found.mpp)] = EPIDERMIS
     labels[_corners(labels, found.mpp)] = STRATUM_CORNEUM
-    _end_at_nuclei(labels, places_um, tissue, found.mpp)
+    _end_at_nuclei(labels, nuclear, places_um, tissue, found.mpp)
     # Where the two disagree the score must follow the labels, or contours stray.
     least = np.int8(2)
     score = np.where(
@@ -177,7 +181,9 @@ def _corners(labels: Labels, mpp: float) -> Mask:
     return touching(small, small & (distance_um(labels == STRATUM_CORNEUM, mpp) <= 1.5 * mpp))
 
 
-def _end_at_nuclei(labels: Labels, places_um: Floats, tissue: Mask, mpp: float) -> None:
+def _end_at_nuclei(
+    labels: Labels, nuclear: FloatArray, places_um: Floats, tissue: Mask, mpp: float
+) -> None:
     """Draw the border of epidermis and corneum anew, in place: a ball rolls over the nuclei."""
     body = np.isin(labels, (EPIDERMIS, STRATUM_CORNEUM))
     zone = body & (distance_um(open_glass(tissue, mpp), mpp) < _SURFACE_UM)
@@ -185,6 +191,11 @@ def _end_at_nuclei(labels: Labels, places_um: Floats, tissue: Mask, mpp: float) 
     centres = np.zeros(labels.shape, np.bool_)
     inside = np.clip((places_um / mpp).astype(np.int64), 0, np.array(labels.shape) - 1)
     centres[tuple(inside.T)] = True
+    # Sheets of keratin shine as nuclei do, and bits of them pass for nuclei; but they are long.
+    apart = cv2.dilate(standing_out(nuclear, mpp), np.ones((3, 3)))
+    inner = centres & (labels == EPIDERMIS)
+    if inner.any():
+        centres &= apart >= _COMPACT * np.median(apart[inner])
     solid = body & (distance_um(centres, mpp) <= _NUCLEUS_UM)
     solid |= (labels == DERMIS) | ((labels == EPIDERMIS) & ~zone)
     alive = distance_um(under_the_ball(solid, body, mpp), mpp) <= _OUTER_UM

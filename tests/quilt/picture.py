@@ -60,7 +60,7 @@ def _painted(
     return Painted(exposed(od, preset, mpp, rng), nuclei, line)
 
 
-def _areas_of(mask: Mask, mpp: float) -> MultiPolygon:
+def areas_of(mask: Mask, mpp: float) -> MultiPolygon:
     """Pixels of a mask as polygons."""
     edges = np.diff(np.pad(mask, ((0, 0), (1, 1))).astype(np.int8), axis=1)
     row, first = np.nonzero(edges > 0)
@@ -69,7 +69,7 @@ def _areas_of(mask: Mask, mpp: float) -> MultiPolygon:
     return MultiPolygon(list(shapely.get_parts(shapely.union_all(runs))))
 
 
-def _viable(anatomy: Anatomy) -> Mask:
+def viable_part(anatomy: Anatomy) -> Mask:
     """Pixels of interfollicular epidermis below the corneum."""
     section, lumen = anatomy.section, anatomy.appendages.lumen_um < 0
     return anatomy.epidermis & (section.down_um > 0) & (section.tissue_um > 0) & ~lumen
@@ -99,7 +99,7 @@ def draw(name: str, marker: Marker, seed: int, mpp: float = 0.5) -> Drawn:
         mpp=mpp,
         junctions=[smoothed(line) for line in anatomy.surface],
         surface=top_of_epidermis(section),
-        viable=_areas_of(_viable(anatomy), mpp),
+        viable=areas_of(viable_part(anatomy), mpp),
         nuclei=painted.nuclei,
         line=painted.line,
         jpeg=preset.jpeg,
