@@ -16,7 +16,7 @@ from histoquant.brown import brown_surface
 from histoquant.epithelium import find_crowds, find_epithelium
 from histoquant.evidence import Coarse, Looks, average, ground_of, weigh
 from histoquant.layers import CROWDED, _sunken, dense_keratin, name_layers
-from histoquant.nuclear_anatomy import _full_notches, _sparse_epithelium
+from histoquant.nuclear_anatomy import _corners, _end_at_nuclei, _full_notches
 from histoquant.quality import hide
 from histoquant.quality.folds import find_folds
 from histoquant.settings import AnatomySettings
@@ -77,16 +77,32 @@ def test_a_heap_of_lymphocytes_is_no_fold_however_dense():
     assert not find_folds(stain, dense, tissue, 4.0, 1.5).any()
 
 
-@pytest.mark.parametrize("neck_um", [12.0, 60.0])
-def test_full_pieces_that_hang_on_the_dermis_by_a_neck_are_epithelium(neck_um):
-    mpp = 2.0
+def test_a_small_piece_of_dermis_beside_corneum_is_none():
     labels = np.where(Y < 60, EPIDERMIS, DERMIS).astype(np.uint8)
-    wedge = (Y >= 20) & (Y < 50) & (abs(X - 200) < 30)
-    neck = (Y >= 50) & (Y < 60) & (abs(X - 200) * 2 * mpp < neck_um)
-    labels[wedge | neck] = DERMIS
-    nuclei = (Y % 5 < 3) & (X % 5 < 3) & (Y < 60)
-    taken = _sparse_epithelium(labels, nuclei, mpp)
-    assert taken[wedge].mean() > 0.9 if neck_um < 20 else not taken.any()
+    labels[Y < 30] = STRATUM_CORNEUM
+    corner, island = (Y < 50) & (X < 20), (abs(Y - 50) < 4) & (abs(X - 200) < 4)
+    labels[corner | island] = DERMIS
+    np.testing.assert_array_equal(_corners(labels, 2.0), corner)
+
+
+@pytest.mark.parametrize("sheet", [False, True])
+def test_by_nuclei_epidermis_ends_above_the_outermost_but_not_at_bits_of_keratin(sheet):
+    mpp = 2.0
+    labels = np.where(Y < 70, EPIDERMIS, DERMIS).astype(np.uint8)
+    labels[Y < 20] = BACKGROUND
+    y, x = (grid.ravel() for grid in np.mgrid[45:70:6, 3:398:6])
+    nuclear = np.zeros(Y.shape, np.float32)
+    nuclear[y, x] = 0.5
+    if sheet:  # and what passed for nuclei in it
+        nuclear[30] = 0.5
+        y, x = np.r_[y, np.full(40, 30)], np.r_[x, np.arange(5, 400, 10)]
+    places_um = (np.stack([y, x], axis=1) + 0.5) * mpp
+    _end_at_nuclei(labels, nuclear, places_um, labels > 0, mpp)
+    top = (labels == EPIDERMIS).argmax(axis=0)[20:-20]
+    # Row 45, its radius of 3 um and 3 um of cytoplasm, each a whole pixel of 2 um.
+    assert abs(top - 43).max() <= 1
+    assert (labels[20:40] == STRATUM_CORNEUM).all()
+    assert (labels[50:70] == EPIDERMIS).all()
 
 
 @pytest.mark.parametrize("spacing_px", [5, 14])
