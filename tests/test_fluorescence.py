@@ -204,6 +204,22 @@ def test_the_end_of_the_camera_is_saturation(tmp_path, dtype, marker, given, ful
     assert model.planes(picture, 1.9).saturated[positive].all() == (marker != 3000 or bool(given))
 
 
+def test_a_nuclear_channel_that_is_saturated_all_over_tissue_shows_no_nuclei(tmp_path):
+    picture, *_ = cells(np.uint8, (10, 10), 200, 400, noise=1.0, own=250)
+    with pytest.raises(StainError, match="is saturated"):
+        looked(write(tmp_path / "a.ome.tif", picture))
+
+
+def test_nuclei_set_the_scale_where_they_are_few_and_collagen_shines(tmp_path):
+    picture, disc, _ = cells(own=0)
+    y, x = np.mgrid[: disc.shape[0], : disc.shape[1]]
+    tissue = (abs(y - 240) < 160) & (abs(x - 240) < 160)
+    few = disc & (y % 90 < 30) & (x % 90 < 30)
+    picture[..., 0] = 300 + 1500 * (tissue & (y % 14 < 10)) + 4500 * few  # bundles, and gaps
+    _, model = looked(write(tmp_path / "a.ome.tif", picture))
+    assert model.nuclear_span == pytest.approx(6000, rel=0.1)
+
+
 def test_a_twelve_bit_camera_in_sixteen_bits_is_known_by_its_pile(tmp_path):
     picture, _, positive = cells(marker=9000)
     picture = np.minimum(picture, 4095)

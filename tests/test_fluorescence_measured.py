@@ -104,6 +104,15 @@ def test_no_block_size_and_no_number_of_workers_shows(drawn, measured):
     assert repr(again.summary) == repr(measured["p16"].summary)  # nan is not equal to itself
 
 
+def test_a_slide_coarser_than_the_analysis_has_its_junction(tmp_path):
+    path = tmp_path / "coarse.ome.tif"
+    truth = write_fluorescence(path, "col7", 3, "easy", mpp=1.25, size_mm=(0.7, 0.5), angle_deg=0.0)
+    result = quantify(path, "col7")
+    away = np.abs(result.junction_line.depth_um(line_of(truth)))
+    assert np.median(away) < 4
+    assert (away < 15).mean() > 0.95
+
+
 def test_swapped_channels_are_suspected(drawn):
     settings = Settings().with_values(
         ['fluorescence.nuclear="Alexa 594"', "fluorescence.marker=DAPI"]

@@ -83,6 +83,9 @@ def test_a_small_piece_of_dermis_beside_corneum_is_none():
     corner, island = (Y < 50) & (X < 20), (abs(Y - 50) < 4) & (abs(X - 200) < 4)
     labels[corner | island] = DERMIS
     np.testing.assert_array_equal(_corners(labels, 2.0), corner)
+    labels[80:] = BACKGROUND  # a shave: there is no other dermis
+    labels[:, 60:] = BACKGROUND
+    assert not _corners(labels, 2.0).any()
 
 
 @pytest.mark.parametrize("sheet", [False, True])

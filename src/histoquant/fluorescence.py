@@ -348,8 +348,9 @@ def measure_model(slide: Slide, look: Look, settings: Settings) -> FluorescenceM
     span = _nuclear_span(fields, look.channels[0], look.background[0], mpp)
     if span < _MIN_SPAN:
         raise StainError(
-            f"channel {names[0]} holds no nuclear signal: what is brightest in tissue is "
-            f"{max(span, 0):.1f} grey levels above its background of {look.background[0]:.0f}"
+            f"channel {names[0]} holds no nuclear signal: nothing in its tissue stands out as "
+            f"nuclei do ({max(span, 0):.1f} grey levels above its background of "
+            f"{look.background[0]:.0f}); it was not exposed, is saturated, or is another stain"
         )
     full = settings.fluorescence.full_scale or _full_scale(marker)
     bits = 8 * slide.dtype.itemsize

@@ -82,8 +82,11 @@ def _divide(
         inside = np.minimum((places_um / mpp).astype(np.int64), np.array(around.shape) - 1)
         return np.asarray(around[tuple(inside.T)])
 
-    blocks = plan_blocks(slide.grid_shape(settings.nuclei.mpp), _BLOCK_PX, around, margin_px=1)
-    nuclei = find_nuclei(slide, model, blocks, settings, workers, keep)
+    at = max(settings.nuclei.mpp, slide.mpp)
+    finding = settings.model_copy(update={"nuclei": settings.nuclei.model_copy(update={"mpp": at})})
+    margin_px = int(np.ceil(mpp / at))  # the two grids need not divide each other evenly
+    blocks = plan_blocks(slide.grid_shape(at), _BLOCK_PX, around, margin_px)
+    nuclei = find_nuclei(slide, model, blocks, finding, workers, keep)
     light = nuclei["hematoxylin_od_mean"]
     nuclei = nuclei[light >= _LEAST_LIGHT * light.median()]
     heaped, places_um = in_heaps(nuclei), nuclei[["y_um", "x_um"]].to_numpy(np.float64)

@@ -40,6 +40,7 @@ _NOTCH_UM, _FULL_NOTCH = 20.0, 0.6  # half the width of the widest; least share 
 _SURFACE_UM = 60.0  # from glass inwards: where corneum may be
 _JUNCTION_UM = 12.0  # from dermis: stays as it was found
 _NUCLEUS_UM, _OUTER_UM = 3.0, 3.0  # radius of the flattest; what lies above the outermost
+_CLUMP_UM = 5.0  # from their outline: no single nucleus is as wide
 _COMPACT = 0.35  # of the usual nucleus: how far one stands out from what is long, at least
 _MIN_HOLE_UM2 = 2000.0
 _MAX_CORNER_UM2 = 20_000.0
@@ -68,7 +69,7 @@ def divide_by_nuclei(
     mpp
         um/px, some 2.
     places_um, area_um2
-        Centroids (n, 2), y and x, and areas (n,) of the nuclei in what is `crowded`.
+        Centroids (n, 2), y and x, and areas (n,) of nuclei in what is `crowded`, but for heaps.
 
     Returns
     -------
@@ -175,9 +176,13 @@ def _notches(labels: Labels, mpp: float) -> Mask:
 
 
 def _corners(labels: Labels, mpp: float) -> Mask:
-    """Small pieces called dermis that lie beside corneum: the upper layers where a section ends."""
+    """Small pieces called dermis that lie beside corneum: the upper layers where a section ends.
+
+    Not in a section that has no other dermis.
+    """
     dermis = labels == DERMIS
-    small = dermis & ~drop_small(dermis, _MAX_CORNER_UM2 / mpp**2)
+    large = drop_small(dermis, _MAX_CORNER_UM2 / mpp**2)
+    small = dermis & ~large & touching(labels > 0, large)
     return touching(small, small & (distance_um(labels == STRATUM_CORNEUM, mpp) <= 1.5 * mpp))
 
 
@@ -191,6 +196,8 @@ def _end_at_nuclei(
     centres = np.zeros(labels.shape, np.bool_)
     inside = np.clip((places_um / mpp).astype(np.int64), 0, np.array(labels.shape) - 1)
     centres[tuple(inside.T)] = True
+    # Where nuclei touch each other they are not found one by one, but they are bright.
+    centres |= distance_um(~_nuclei(nuclear, mpp, _BRIGHT), mpp) > _CLUMP_UM
     # Sheets of keratin shine as nuclei do, and bits of them pass for nuclei; but they are long.
     apart = cv2.dilate(standing_out(nuclear, mpp), np.ones((3, 3)))
     inner = centres & (labels == EPIDERMIS)
