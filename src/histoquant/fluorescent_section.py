@@ -77,6 +77,23 @@ def _divide(
     """Compartments by nuclei that lie as close as in epithelium, but for heaps of lymphocytes."""
     nuclear, tissue, mpp = nuclear_picture(slide, look, model, settings)
     around = crowded(nuclear, tissue, mpp)
+    nuclei = _nuclei_in(around, mpp, slide, model, settings, workers)
+    heaped, places_um = in_heaps(nuclei), nuclei[["y_um", "x_um"]].to_numpy(np.float64)
+    between = dermal_ground(nuclear, tissue, mpp)
+    nuclear = without_heaps(nuclear, mpp, places_um, heaped, between)
+    own = places_um[~heaped], nuclei["area_um2"].to_numpy(np.float64)[~heaped]
+    return divide_by_nuclei(nuclear, tissue, mpp, *own, settings.anatomy)
+
+
+def _nuclei_in(
+    around: npt.NDArray[np.bool_],
+    mpp: float,
+    slide: Slide,
+    model: FluorescenceModel,
+    settings: Settings,
+    workers: int,
+) -> pd.DataFrame:
+    """Nuclei with their centroid in a mask (h, w) at `mpp`, without bits that are far too dim."""
 
     def keep(places_um: Floats) -> npt.NDArray[np.bool_]:
         inside = np.minimum((places_um / mpp).astype(np.int64), np.array(around.shape) - 1)
@@ -88,12 +105,7 @@ def _divide(
     blocks = plan_blocks(slide.grid_shape(at), _BLOCK_PX, around, margin_px)
     nuclei = find_nuclei(slide, model, blocks, finding, workers, keep)
     light = nuclei["hematoxylin_od_mean"]
-    nuclei = nuclei[light >= _LEAST_LIGHT * light.median()]
-    heaped, places_um = in_heaps(nuclei), nuclei[["y_um", "x_um"]].to_numpy(np.float64)
-    between = dermal_ground(nuclear, tissue, mpp)
-    nuclear = without_heaps(nuclear, mpp, places_um, heaped, between)
-    own = places_um[~heaped], nuclei["area_um2"].to_numpy(np.float64)[~heaped]
-    return divide_by_nuclei(nuclear, tissue, mpp, *own, settings.anatomy)
+    return nuclei[light >= _LEAST_LIGHT * light.median()]
 
 
 def straighten_marker(slide: Slide, section: Section, settings: Settings) -> Straightened:
