@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import pandas as pd
 import shapely
 from scipy.spatial import cKDTree
 
+import histoquant as hq
 from histoquant.anatomy import DERMIS, EPIDERMIS, STRATUM_CORNEUM, Compartments
 from histoquant.collagen7 import Straightened
 from histoquant.junction import Junction, Stretch
@@ -114,6 +115,36 @@ def line_away_from_drawn(result: SlideResult, drawn: Any, across: str) -> dict[s
         "continuity": found["continuity_percent"] - 100 * line["present"].mean(),
         "integral": found["integrated_od_um_mean"] / line[across].mean() - 1,
     }
+
+
+@dataclass(frozen=True)
+class DrawnCase:
+    """A slide of another author's generator; `most` are looser limits than those of the rest."""
+
+    preset: str
+    marker: str
+    seed: int
+    most: dict[str, float] = field(default_factory=dict)
+
+
+def measured_against(drawn: Any, path: Path, marker: str, across: str) -> dict[str, Any]:
+    """Measure a slide that was written to `path`, and compare it with what was drawn."""
+    result = hq.quantify(path, marker)
+    got = away_from_drawn(result, drawn)
+    if "reason" in got:
+        return got
+    if marker == "col7":
+        return got | line_away_from_drawn(result, drawn, across)
+    return got | nuclei_away_from_drawn(result, drawn)
+
+
+def assert_as_drawn(got: dict[str, Any], most: dict[str, float]) -> None:
+    """Fail unless the junction was found, and each figure is as drawn but for its `most`."""
+    assert "reason" not in got, got
+    assert got["found"] >= 0.98
+    rest = {figure: value for figure, value in got.items() if figure != "found"}
+    off = {figure: value for figure, value in rest.items() if not abs(value) <= most[figure]}
+    assert not off, off
 
 
 def distance_to_line(points: Floats, line: Floats) -> Floats:

@@ -1,34 +1,16 @@
 """Textures of real skin as DAPI beside a marker: junction, thickness, nuclei and collagen VII."""
 
-from dataclasses import dataclass, field
-
 import pytest
 
-import histoquant as hq
-from helpers import (
-    away_from_drawn,
-    line_away_from_drawn,
-    nuclei_away_from_drawn,
-    on_two_cores,
-)
+from helpers import DrawnCase, assert_as_drawn, measured_against, on_two_cores
 from quilt import draw_glowing, write_glowing
 
-
-@dataclass(frozen=True)
-class Case:
-    preset: str
-    marker: str
-    seed: int
-    most: dict[str, float] = field(default_factory=dict)
-    """Looser limits than those of the rest."""
-
-
 CASES = {
-    "easy, p16": Case("easy", "p16", 200),
-    "easy, collagen VII": Case("easy", "col7", 201),
+    "easy, p16": DrawnCase("easy", "p16", 200),
+    "easy, collagen VII": DrawnCase("easy", "col7", 201),
     # Bits of collagen pass for nuclei; haze and bleed hide the weakest of the line.
-    "typical, p16": Case("typical", "p16", 200, {"median_um": 3.0, "nuclei": 0.4}),
-    "typical, collagen VII": Case("typical", "col7", 200, {"integral": 0.17}),
+    "typical, p16": DrawnCase("typical", "p16", 200, {"median_um": 3.0, "nuclei": 0.4}),
+    "typical, collagen VII": DrawnCase("typical", "col7", 200, {"integral": 0.17}),
 }
 MOST = {
     "median_um": 2.0, "p95_um": 8.0, "false": 0.02, "length": 0.04, "thickness": 0.13,
@@ -41,13 +23,7 @@ def measure(case, folder):
     drawn = draw_glowing(case.preset, case.marker, case.seed)
     path = folder / f"{case.preset}_{case.marker}_{case.seed}.ome.tif"
     write_glowing(path, drawn)
-    result = hq.quantify(path, case.marker)
-    got = away_from_drawn(result, drawn)
-    if "reason" in got:
-        return got
-    if case.marker == "col7":
-        return got | line_away_from_drawn(result, drawn, "od_um")
-    return got | nuclei_away_from_drawn(result, drawn)
+    return measured_against(drawn, path, case.marker, "od_um")
 
 
 @pytest.fixture(scope="module")
@@ -59,9 +35,4 @@ def measured(tmp_path_factory):
 
 @pytest.mark.parametrize("name", CASES)
 def test_figures_are_those_drawn(measured, name):
-    got = dict(measured[name])
-    assert "reason" not in got, got
-    assert got.pop("found") >= 0.98
-    most = MOST | CASES[name].most
-    off = {figure: value for figure, value in got.items() if not abs(value) <= most[figure]}
-    assert not off
+    assert_as_drawn(measured[name], MOST | CASES[name].most)
