@@ -108,6 +108,16 @@ def test_by_nuclei_epidermis_ends_above_the_outermost_but_not_at_bits_of_keratin
     assert (labels[50:70] == EPIDERMIS).all()
 
 
+def test_by_too_few_nuclei_the_end_of_epidermis_stays():
+    labels = np.where(Y < 70, EPIDERMIS, DERMIS).astype(np.uint8)
+    labels[Y < 20] = BACKGROUND
+    before = labels.copy()
+    nuclear = np.zeros(Y.shape, np.float32)
+    for places_um in (np.zeros((0, 2)), np.array([[120.0, 100.0], [120.0, 600.0]])):
+        _end_at_nuclei(labels, nuclear, places_um, labels > 0, 2.0)
+        np.testing.assert_array_equal(labels, before)
+
+
 @pytest.mark.parametrize("spacing_px", [5, 14])
 def test_a_notch_full_of_nuclei_is_epidermis_and_a_papilla_is_not(spacing_px):
     mpp = 2.0

@@ -40,6 +40,7 @@ _NOTCH_UM, _FULL_NOTCH = 20.0, 0.6  # half the width of the widest; least share 
 _SURFACE_UM = 60.0  # from glass inwards: where corneum may be
 _JUNCTION_UM = 12.0  # from dermis: stays as it was found
 _NUCLEUS_UM, _OUTER_UM = 3.0, 3.0  # radius of the flattest; what lies above the outermost
+_LEAST_PER_MM2 = 500.0  # nuclei of epidermis; there are thousands where they are found
 _CLUMP_UM = 5.0  # from their outline: no single nucleus is as wide
 _COMPACT = 0.35  # of the usual nucleus: how far one stands out from what is long, at least
 _MIN_HOLE_UM2 = 2000.0
@@ -189,18 +190,25 @@ def _corners(labels: Labels, mpp: float) -> Mask:
 def _end_at_nuclei(
     labels: Labels, nuclear: FloatArray, places_um: Floats, tissue: Mask, mpp: float
 ) -> None:
-    """Draw the border of epidermis and corneum anew, in place: a ball rolls over the nuclei."""
+    """Draw the border of epidermis and corneum anew, in place: a ball rolls over the nuclei.
+
+    Where far too few were found to show where epidermis ends, it stays.
+    """
     body = np.isin(labels, (EPIDERMIS, STRATUM_CORNEUM))
     zone = body & (distance_um(open_glass(tissue, mpp), mpp) < _SURFACE_UM)
     zone &= distance_um(labels == DERMIS, mpp) > _JUNCTION_UM
     centres = np.zeros(labels.shape, np.bool_)
     inside = np.clip((places_um / mpp).astype(np.int64), 0, np.array(labels.shape) - 1)
     centres[tuple(inside.T)] = True
+    epidermal = labels == EPIDERMIS
+    least = _LEAST_PER_MM2 * np.count_nonzero(epidermal) * mpp**2 / 1e6
+    if np.count_nonzero(centres & epidermal) < least:
+        return
     # Where nuclei touch each other they are not found one by one, but they are bright.
     centres |= distance_um(~_nuclei(nuclear, mpp, _BRIGHT), mpp) > _CLUMP_UM
     # Sheets of keratin shine as nuclei do, and bits of them pass for nuclei; but they are long.
     apart = cv2.dilate(standing_out(nuclear, mpp), np.ones((3, 3)))
-    inner = centres & (labels == EPIDERMIS)
+    inner = centres & epidermal
     if inner.any():
         centres &= apart >= _COMPACT * np.median(apart[inner])
     solid = body & (distance_um(centres, mpp) <= _NUCLEUS_UM)
