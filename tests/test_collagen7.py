@@ -380,3 +380,16 @@ def test_the_picture_of_the_line_has_a_row_for_every_length(length_um):
 def _measured(length_um):
     straightened, bins = lined(length_um=length_um)
     return straightened, measure(straightened, bins)[0]
+
+
+def test_the_number_of_threads_does_not_change_the_picture():
+    """Two stretches of several chunks each: every sample, and which stretch it belongs to."""
+    x = np.arange(0, 401, 2.0)
+    lines = [np.column_stack([np.full_like(x, y), x]) for y in (100.0, 250.0)]
+    slide = PaintedSlide((700, 840), 0.5, lambda y, x: stained(0.1 + 0 * y, 0.3 * np.sin(x) ** 2))
+    one, three = (
+        straighten(slide, MODEL, junction_of(*lines), COL7, 2.5, workers) for workers in (1, 3)
+    )
+    assert np.bincount(one.stretch).tolist() == [800, 800]
+    for name in ("od", "hematoxylin", "residual", "saturated", "stretch", "arc_um"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(three, name))

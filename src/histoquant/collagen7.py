@@ -139,10 +139,18 @@ _SUMMARY = (
 
 def _mean_profile(block: Floats) -> Floats:
     """Mean over the bin at every depth, NaN where too few normals are free."""
+    profile: Floats = _mean_profiles(block, len(block))[0]
+    return profile
+
+
+def _mean_profiles(block: Floats, rows: int) -> Floats:
+    """The same of every `rows` normals, one after the other; the last may be of fewer."""
+    starts = np.arange(0, len(block), rows)
     known = np.isfinite(block)
-    count = known.sum(axis=0)
-    enough = count >= max(1, _MIN_SAMPLES * len(block))
-    total = np.where(known, block, 0).sum(axis=0)
+    count = np.add.reduceat(known, starts, axis=0, dtype=np.int64)
+    total = np.add.reduceat(np.where(known, block, 0), starts, axis=0)
+    of = np.diff(starts, append=len(block))[:, None]
+    enough = count >= np.maximum(1, _MIN_SAMPLES * of)
     return np.where(enough, total / np.maximum(count, 1), np.nan)
 
 
@@ -153,13 +161,18 @@ def _measure_profile(
     nothing = (float("nan"),) * 6
     depth, band = straightened.depth_um, settings.band_um
     block = straightened.od[rows].astype(np.float64)
+    if not len(block):
+        return *nothing, False, 0.0
     profile = _mean_profile(block)
     near = np.flatnonzero((np.abs(depth) <= band) & np.isfinite(profile))
     if len(near) < band / settings.depth_step_um:
         return *nothing, False, 0.0
     peak = near[np.argmax(profile[near])]
     sides = depth < depth[peak] - band, depth > depth[peak] + band
-    levels = [_band_level(block, straightened.hematoxylin[rows], side) for side in sides]
+    # Nuclei are told by hematoxylin about each sample: noise that takes a sample's own away gives
+    # it DAB, and the palest samples would be the brownest.
+    blue = uniform_filter(straightened.hematoxylin[rows], _BLEND_SAMPLES, mode="nearest")
+    levels = [_band_level(block[:, side], blue[:, side]) for side in sides]
     levels = [level for level in levels if np.isfinite(level)]
     if not levels:
         return *nothing, False, 0.0
@@ -174,13 +187,14 @@ def _measure_profile(
     # A part of the line would pass for a weaker line.
     integral = np.interp(depth[window], depth[seen], signal[seen]).sum() if whole else np.nan
     integral *= settings.depth_step_um
+    fine = _mean_profiles(block, max(1, round(_FINE_UM / settings.depth_step_um)))
     if positive:
-        integral += _lost_to_optics(block[:, window], straightened, settings)
+        integral += _lost_to_optics(fine[:, window], straightened, settings)
     return (
         float(depth[peak]) if positive else float("nan"),
         float(signal[peak]),
         float(integral),
-        _line_width(block - base, depth, int(peak)) if positive else float("nan"),
+        _line_width(fine - base, depth, int(peak)) if positive else float("nan"),
         float(np.mean(levels)),
         float(straightened.saturated[rows][:, seen].mean()),
         positive,
@@ -188,43 +202,42 @@ def _measure_profile(
     )
 
 
-def _lost_to_optics(line: Floats, straightened: Straightened, settings: Collagen7Settings) -> float:
+def _lost_to_optics(fine: Floats, straightened: Straightened, settings: Collagen7Settings) -> float:
     """Integrated OD (OD um) of a bin that is lost because optics average light, not density.
 
     Light that passes beside the line outshines it: the mean of 10**-OD over a blur of variance
     s2 falls short of the mean OD by ln(10) / 2 x s2 x (dOD/dx)**2, to second order. Each channel
-    does so by its own part of the line's density.
+    does so by its own part of the line's density. `fine` are the profiles of short stretches.
     """
-    step, rows = settings.depth_step_um, max(1, round(_FINE_UM / settings.depth_step_um))
-    parts = [_mean_profile(line[start : start + rows]) for start in range(0, len(line), rows)]
-    steep = [float((np.diff(part) ** 2).sum()) for part in parts if np.isfinite(part).all()]
-    if not steep:
+    whole = fine[np.isfinite(fine).all(axis=1)]
+    if not len(whole):
         return 0.0
+    steep = (np.diff(whole, axis=1) ** 2).sum(axis=1)
     variance_um2 = (settings.optics_fwhm_um / _FWHM_PER_SIGMA) ** 2
     loss = 0.5 * np.log(10) * variance_um2 * straightened.channel_od
-    return float(loss * np.mean(steep) / step)
+    return float(loss * np.mean(steep) / settings.depth_step_um)
 
 
-def _line_width(signal: Floats, depth: Floats, peak: int) -> float:
+def _line_width(fine: Floats, depth: Floats, peak: int) -> float:
     """Width of the line within a bin, NaN when it runs off.
 
     The traced junction and the line do not run quite parallel: averaged as they lie, samples
-    would smear the line over the depth. Every stretch of `_FINE_UM` is therefore moved until
-    its own peak lies where that of the bin does.
+    would smear the line over the depth. Every short stretch (`fine` are their profiles, less what
+    is beside the line) is therefore moved until its own peak lies where that of the bin does.
     """
     step = float(depth[1] - depth[0])
-    reach, rows = round(_ALIGN_UM / step), max(1, round(_FINE_UM / step))
+    reach = round(_ALIGN_UM / step)
     near = np.arange(max(peak - reach, 0), min(peak + reach + 1, len(depth)))
-    moved = []
-    for start in range(0, len(signal), rows):
-        part = _mean_profile(signal[start : start + rows])
-        if not np.isfinite(part[near]).all():
-            continue
-        weight = np.maximum(part[near] - 0.5 * part[near].max(), 0)
-        centre = float((weight * depth[near]).sum() / max(weight.sum(), 1e-9))
-        moved.append(np.interp(depth + centre - depth[peak], depth, part, np.nan, np.nan))
-    if not moved:
+    whole = fine[np.isfinite(fine[:, near]).all(axis=1)]
+    if not len(whole):
         return float("nan")
+    at = whole[:, near]
+    weight = np.maximum(at - 0.5 * at.max(axis=1, keepdims=True), 0)
+    centres = (weight * depth[near]).sum(axis=1) / np.maximum(weight.sum(axis=1), 1e-9)
+    moved = [
+        np.interp(depth + centre - depth[peak], depth, part, np.nan, np.nan)
+        for centre, part in zip(centres, whole, strict=True)
+    ]
     aligned = _mean_profile(np.asarray(moved))
     return _full_width(aligned, depth, peak) if np.isfinite(aligned[peak]) else float("nan")
 
@@ -260,14 +273,8 @@ def _positive_fractions(
     return fractions
 
 
-def _band_level(block: Floats, hematoxylin: FloatArray, band: npt.NDArray[np.bool_]) -> float:
-    """Median DAB between the nuclei of a band beside the line; NaN with too few samples.
-
-    Nuclei are told by hematoxylin about each sample: noise that takes a sample's own hematoxylin
-    away gives it DAB, and the palest samples would be the brownest.
-    """
-    size = _BLEND_SAMPLES
-    dab, blue = block[:, band], uniform_filter(hematoxylin, size, mode="nearest")[:, band]
+def _band_level(dab: Floats, blue: FloatArray) -> float:
+    """Median DAB between the nuclei of a band beside the line; NaN with too few samples."""
     known = np.isfinite(dab)
     if known.sum() < _MIN_BAND_SAMPLES:
         return float("nan")

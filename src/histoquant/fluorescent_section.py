@@ -108,14 +108,21 @@ def _nuclei_in(
     return nuclei[light >= _LEAST_LIGHT * light.median()]
 
 
-def straighten_marker(slide: Slide, section: Section, settings: Settings) -> Straightened:
+def straighten_marker(
+    slide: Slide, section: Section, settings: Settings, workers: int = 1
+) -> Straightened:
     """The straightened marker; the nuclear stain does not choose where its background is read.
 
     In bright field the palest samples lie between blue nuclei. Where tissue shines by itself
     they are chinks in it, darker than what the line lies on.
     """
     found = straighten(
-        slide, section.model, section.junction, settings.collagen7, settings.stains.max_od
+        slide,
+        section.model,
+        section.junction,
+        settings.collagen7,
+        settings.stains.max_od,
+        workers,
     )
     return replace(found, hematoxylin=np.zeros_like(found.hematoxylin))
 

@@ -17,6 +17,7 @@ from histoquant import anatomy
 from histoquant.anatomy import Compartments
 from histoquant.artefacts import NAMES, REASONS
 from histoquant.junction import Junction, Stretch
+from histoquant.windowed import window_around
 
 Feature = dict[str, Any]
 
@@ -69,14 +70,16 @@ def outlines(mask: NDArray[np.bool_], pixel: float, tolerance: float = 0.5) -> A
     Marching squares at 0.5: rings never cross, so a hole belongs to the smallest ring around
     one of its points.
     """
-    padded = np.pad(mask, 1).astype(np.float32)
+    if not mask.any():
+        return shapely.MultiPolygon()
+    part = window_around(mask, 0)
+    corner = np.array([part[1].start, part[0].start])
+    padded = np.pad(mask[part], 1).astype(np.float32)
     rings = [
-        shapely.LinearRing((ring[:, ::-1] - 0.5) * pixel)
+        shapely.LinearRing((ring[:, ::-1] + corner - 0.5) * pixel)
         for ring in find_contours(padded, 0.5)
         if len(ring) > 3
     ]
-    if not rings:
-        return shapely.MultiPolygon()
     is_hole = ~shapely.is_ccw(rings)
     shells = [ring for ring, hole in zip(rings, is_hole, strict=True) if not hole]
     holes = [ring for ring, hole in zip(rings, is_hole, strict=True) if hole]

@@ -190,13 +190,12 @@ def _corneum(rest: Mask, epithelium: Mask, glass: Mask, mpp: float) -> Mask:
     way = (entry - pixels) / np.maximum(np.hypot(*(entry - pixels).T), 1e-6)[:, None]
     body, limit = rest & ~near, np.array(rest.shape) - 1
     votes = np.zeros(rest.shape, np.float32)
-    waiting = np.ones(len(pixels), bool)
     for step in np.arange(2, _LOOK_THROUGH_UM / mpp, 2):
         at = np.clip(np.round(entry + step * way).astype(int), 0, limit)
-        out = waiting & ~epithelium[at[:, 0], at[:, 1]]
-        behind = np.where(body[at[out, 0], at[out, 1]], 1.0, -1.0)
-        votes[pixels[out, 0], pixels[out, 1]] = behind
-        waiting &= ~out
+        inside = epithelium[tuple(at.T)]
+        out = ~inside
+        votes[tuple(pixels[out].T)] = np.where(body[tuple(at[out].T)], 1.0, -1.0)
+        pixels, entry, way = pixels[inside], entry[inside], way[inside]
     blur = 2 * round(_CORNEUM_UM / 2 / mpp) + 1
     seen = near & (cv2.blur(votes, (blur, blur)) > 0)
     return seen & ~_corners(rest, body, epithelium, mpp)
@@ -216,7 +215,7 @@ def _corners(rest: Mask, body: Mask, epithelium: Mask, mpp: float) -> Mask:
     thick = opened(rest, _RIM_UM, mpp) & (distance_um(dermis, mpp) <= _CORNEUM_UM)
     count, pieces = cv2.connectedComponents(thick.astype(np.uint8), connectivity=4)
     joined = np.zeros(count, np.bool_)
-    joined[np.unique(pieces[thick & dermis])] = True
+    joined[pieces[thick & dermis]] = True
     joined[0] = False
     return np.asarray(distance_um(joined[pieces], mpp) <= _RIM_UM) & rest
 
@@ -242,7 +241,7 @@ def _keratin(dense: Mask, glass: Mask, mpp: float) -> Mask:
     """Dense layers at a free surface; elsewhere they are epithelium."""
     count, pieces = cv2.connectedComponents(dense.astype(np.uint8))
     at_surface = np.zeros(count, bool)
-    at_surface[np.unique(pieces[distance_um(glass, mpp) <= _CORNEUM_UM])] = True
+    at_surface[pieces[distance_um(glass, mpp) <= _CORNEUM_UM]] = True
     at_surface[0] = False
     return np.asarray(at_surface[pieces])
 

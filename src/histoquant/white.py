@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from histoquant.errors import DarkFieldError
+from histoquant.planes import over_channels
 
 FloatArray = npt.NDArray[np.float32]
 RgbArray = npt.NDArray[np.uint8]
@@ -111,7 +112,7 @@ def measure_white(overview: RgbArray, known: npt.NDArray[np.bool_] | None = None
     """
     seen = overview[known] if known is not None and known.any() else overview.reshape(-1, 3)
     brightest = np.percentile(seen, 99, axis=0)
-    if brightest.min() < _DARK_FIELD or np.percentile(seen.max(axis=1), 25) < _BLACK:
+    if brightest.min() < _DARK_FIELD or np.percentile(over_channels(np.maximum, seen), 25) < _BLACK:
         levels = ", ".join(f"{level:.0f}" for level in brightest)
         raise DarkFieldError(
             f"the brightest pixels are at grey levels ({levels}): this looks like fluorescence, "
@@ -123,7 +124,7 @@ def measure_white(overview: RgbArray, known: npt.NDArray[np.bool_] | None = None
         )
     unknown = np.zeros(overview.shape[:2], np.bool_) if known is None else ~known
     # Compression leaves pixels near 255 all along what is painted, brighter than any glass.
-    at_255 = (overview == 255).all(axis=-1).astype(np.uint8)
+    at_255 = over_channels(np.logical_and, overview == 255).astype(np.uint8)
     painted = (cv2.dilate(at_255, np.ones(_RINGING_PX, np.uint8)) > 0) | unknown
     mean, flat = _local_mean(overview)
     glass = _flat_bright(mean, flat & ~painted)
@@ -179,7 +180,7 @@ def _local_mean(rgb: RgbArray) -> tuple[FloatArray, Mask]:
     grey = rgb.astype(np.float32)
     mean = cv2.blur(grey, (5, 5))
     variance = cv2.blur(grey * grey, (5, 5)) - mean * mean
-    flat = (variance < _FLAT_SD**2).all(axis=-1)
+    flat = over_channels(np.logical_and, variance < _FLAT_SD**2)
     return np.asarray(mean, np.float32), np.asarray(flat, np.bool_)
 
 
@@ -188,7 +189,7 @@ def _flat_bright(mean: FloatArray, flat: Mask) -> Mask:
     if not flat.any():
         return flat
     top = np.percentile(mean[flat], 99, axis=0)
-    bright = (mean >= top - _GLASS_RANGE).all(axis=-1)
+    bright = over_channels(np.logical_and, mean >= top - _GLASS_RANGE)
     # Evenly stained tissue is flat too; glass is nearly colourless.
     colourless = np.ptp(top) < 0.25 * top.max()
     return flat & bright if colourless and top.min() > _DARK_FIELD else np.zeros_like(flat)
@@ -208,13 +209,18 @@ def _grow(mean: FloatArray, flat: Mask, glass: Mask) -> tuple[npt.NDArray[np.flo
     grown = glass
     field = _fit(mean, grown)
     for _ in range(_FIELD_ROUNDS):
-        on = np.abs(mean - _evaluate(field, flat.shape)).max(axis=-1) <= _FIELD_STEP
+        on = _lies_on(field, mean)
         wider = flat & (on | glass)
         if (wider == grown).all():
             break
         grown, field = wider, _fit(mean, wider)
-    on = np.abs(mean - _evaluate(field, flat.shape)).max(axis=-1) <= _FIELD_STEP
-    return field, flat & on
+    return field, flat & _lies_on(field, mean)
+
+
+def _lies_on(field: npt.NDArray[np.float64], mean: FloatArray) -> Mask:
+    """Which pixels differ from the field by no more than noise, in any channel."""
+    off = np.abs(mean - _evaluate(field, mean.shape[:2]))
+    return np.asarray(over_channels(np.maximum, off) <= _FIELD_STEP)
 
 
 def _surrounds(glass: Mask) -> bool:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from histoquant.pieces import touching
+from histoquant.planes import over_channels
 from histoquant.stains import RgbArray, optical_density
 from histoquant.white import Triple
 
@@ -50,7 +51,8 @@ def sharpness(rgb: RgbArray, white: Triple) -> tuple[FloatArray, FloatArray]:
         first = max(0, start - _PAD_CELLS)
         stop = min(rows, start + _STRIP_CELLS)
         rows_read = rgb[first * CELL_PX : (stop + _PAD_CELLS) * CELL_PX]
-        strip = optical_density(rows_read, white).mean(axis=-1)
+        od = optical_density(rows_read, white)
+        strip = over_channels(np.add, od) / np.float32(od.shape[-1])
         once = cv2.GaussianBlur(strip, (0, 0), _FINE_PX)
         twice = cv2.GaussianBlur(strip, (0, 0), _COARSE_PX)
         for out, detail in ((fine, strip - once), (coarse, once - twice)):

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from histoquant.artefacts import DEBRIS, PEN
+from histoquant.planes import over_channels
 from histoquant.stains import Preset
 from histoquant.tissue import closed, drop_small, opened
 from histoquant.windowed import Windowed, strips
@@ -72,7 +73,7 @@ def find_ink(od: Windowed, mpp: float, preset: Preset) -> npt.NDArray[np.uint8]:
     foreign, vivid, tinged, opaque = (np.zeros(codes.shape, np.bool_) for _ in range(4))
     for rows, smooth in _smooth_strips(od, mpp):
         off = _foreignness(smooth, usual, preset)
-        opaque[rows] = smooth.min(axis=-1) >= _OPAQUE_OD
+        opaque[rows] = over_channels(np.minimum, smooth) >= _OPAQUE_OD
         foreign[rows], vivid[rows], tinged[rows] = off >= 1, off >= _VIVID, off >= _TINGED
     strokes = opened(opaque | foreign, _STROKE_UM, mpp)
     specks = opened(vivid, _SPECK_UM, mpp)
@@ -99,7 +100,7 @@ def _smooth_strips(od: Windowed, mpp: float) -> Iterator[tuple[slice, FloatArray
 
 def _foreignness(smooth: FloatArray, usual: FloatArray, preset: Preset) -> FloatArray:
     """How far each colour lies from tissue's, 1 where it is foreign; 0 where it is too pale."""
-    coloured = smooth.sum(axis=-1) >= _MIN_SUM_OD
+    coloured = over_channels(np.add, smooth) >= _MIN_SUM_OD
     chosen = smooth[coloured]
     shares = chosen / chosen.sum(axis=1, keepdims=True)
     off = _off_mixtures(shares, preset)
@@ -113,12 +114,12 @@ def _foreignness(smooth: FloatArray, usual: FloatArray, preset: Preset) -> Float
 def _usual_shares(od: Windowed, mpp: float) -> FloatArray:
     """Colours (n, 3) of what there is on the slide, by area: mostly tissue, pale or not."""
     shown = sum(
-        np.count_nonzero(smooth.sum(axis=-1) >= _MIN_USUAL_OD)
+        np.count_nonzero(over_channels(np.add, smooth) >= _MIN_USUAL_OD)
         for _, smooth in _smooth_strips(od, mpp)
     )
     every, seen, chosen = max(1, shown // _BULK_SAMPLES), 0, [np.empty((0, 3), np.float32)]
     for _, smooth in _smooth_strips(od, mpp):
-        some = smooth[smooth.sum(axis=-1) >= _MIN_USUAL_OD]
+        some = smooth[over_channels(np.add, smooth) >= _MIN_USUAL_OD]
         chosen.append(some[-seen % every :: every])
         seen += len(some)
     samples = np.concatenate(chosen)

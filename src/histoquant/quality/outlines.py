@@ -16,6 +16,7 @@ import numpy.typing as npt
 from numba import njit
 
 from histoquant.artefacts import BUBBLE, COVERSLIP
+from histoquant.planes import over_channels
 from histoquant.windowed import Windowed, strips
 
 FloatArray = npt.NDArray[np.float32]
@@ -90,7 +91,7 @@ def _grey_lines(od: Windowed, mpp: float) -> tuple[Mask, Mask]:
     found, glass = np.empty(od.shape[:2], np.bool_), np.empty(od.shape[:2], np.bool_)
     for rows, strip, inner in strips(od, math.ceil((2 * _LINE_UM + _AROUND_UM) / mpp) + 3):
         found[rows] = _grey_lines_of(strip, mpp)[inner]
-        glass[rows] = strip[inner].max(axis=-1) < _GLASS_OD
+        glass[rows] = over_channels(np.maximum, strip[inner]) < _GLASS_OD
     return found, glass
 
 

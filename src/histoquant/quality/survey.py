@@ -16,6 +16,7 @@ import numpy.typing as npt
 from histoquant.anatomy import ADNEXA, BACKGROUND, DERMIS, EPIDERMIS, STRATUM_CORNEUM, Compartments
 from histoquant.artefacts import BLOOD, BLUR, FOLD, NONE, OPAQUE
 from histoquant.pieces import touching
+from histoquant.planes import over_channels
 from histoquant.quality.artefacts import Artefacts, Codes
 from histoquant.quality.focus import CELL_PX, find_blur, sharpness
 from histoquant.quality.folds import find_folds
@@ -158,7 +159,7 @@ def _blood(view: Overview) -> Mask:
     orange, pale = (np.empty(view.od.shape[:2], np.bool_) for _ in range(2))
     for rows, strip, inner in strips(view.od, math.ceil(4 * sigma) + 1):
         smooth = cv2.GaussianBlur(strip, (0, 0), sigma)[inner]
-        total = np.maximum(smooth.sum(axis=-1), 1e-3)
+        total = np.maximum(over_channels(np.add, smooth), 1e-3)
         red, green = smooth[..., 0] / total, smooth[..., 1] / total
         like = (green >= _BLOOD_GREEN[0]) & (green <= _BLOOD_GREEN[1]) & (total >= _BLOOD_SUM_OD)
         orange[rows], pale[rows] = like & (red <= _BLOOD_RED), like & (red <= _BLOOD_RIM_RED)
@@ -173,7 +174,7 @@ def _blur(view: Overview, tissue: Mask, settings: QualitySettings) -> Mask:
     cells = view.fine.shape
     densest = np.empty(view.od.shape[:2], np.float32)
     for rows, strip, inner in strips(view.od, 0):
-        densest[rows] = strip[inner].max(axis=-1)
+        densest[rows] = over_channels(np.maximum, strip[inner])
     share, density = (
         cv2.resize(np.asarray(part, np.float32), cells[::-1], interpolation=cv2.INTER_AREA)
         for part in (tissue, densest)
