@@ -221,6 +221,35 @@ def test_dermis_alone_has_no_epidermis(measured, name, second):
     assert (found.labels[dermis] == DERMIS).all()
 
 
+def evenly(per_mm2):
+    """What finds nuclei as if so many lay on every mm2, wherever it looks."""
+
+    def find(blocks):
+        rng = np.random.default_rng(5)
+        places = [
+            (np.array([b.y, b.x]) + rng.random((round(per_mm2 * b.height * b.width * 4e-6), 2))
+             * [b.height, b.width]) * 2.0
+            for b in blocks
+        ]  # fmt: skip
+        found = np.concatenate([np.empty((0, 2)), *places])
+        return found, np.full(len(found), 0.5)
+
+    return find
+
+
+def test_dense_stain_without_its_nuclei_is_no_epidermis(measured):
+    """Epidermis as the stain shows it, but nuclei lie no closer there than in the dermis."""
+    path, *_ = measured["typical p16 on its right"]
+    stains, tissue = overview(path)
+    divide = [stains, tissue, 2.0, SETTINGS.anatomy]
+    assert find_compartments(*divide).has_epidermis
+    found = find_compartments(*divide, nuclei=evenly(1000))
+    assert_no_epidermis(found, "nuclei per mm2")
+    # Where hardly any are found at all, they say nothing.
+    assert find_compartments(*divide, nuclei=evenly(100)).has_epidermis
+    assert find_compartments(*divide, nuclei=evenly(0)).has_epidermis
+
+
 def test_even_tissue_has_no_epidermis():
     rng = np.random.default_rng(4)
     stains = cv2.GaussianBlur(rng.normal(0, 1, (300, 300, 3)).astype(np.float32), (0, 0), 2.0)

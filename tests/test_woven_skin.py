@@ -24,6 +24,9 @@ class Case:
 
 CASES = {
     "plain, with a line": Case("plain", "col7"),
+    # Blotches of the dermis are as dense as the epidermis: the nuclei tell.
+    "thin above dense dermis, with a line": Case("thin_aged", "col7", 8),
+    "brown corneum above dense dermis": Case("dark_corneum", "col7", 8),
     "corneum like a basket": Case("basket_weave", "p16", 7),
     "thin and flat": Case("thin_aged", "col7"),
     "torn": Case("torn", "col7", most={"false": 0.08, "length": 0.09, "thickness": 0.12}),

@@ -11,7 +11,7 @@ Forward only: every step takes what it needs and returns a new value.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -318,6 +318,7 @@ def _find_anatomy(
             mpp=mpp,
             settings=settings.anatomy,
             second=second,
+            nuclei=partial(_nuclei_in, slide, look, settings, workers),
             workers=workers,
         ),
         tissue & slide.known(mpp),
@@ -331,6 +332,22 @@ def _find_anatomy(
     junction, compartments = leave_out(junction, compartments), hide(compartments)
     fields = field_figures(slide, survey, model, settings)
     return Section(survey.white, model, survey.tissue, compartments, junction, fields)
+
+
+def _nuclei_in(
+    slide: Slide, look: _Look, settings: Settings, workers: int, blocks: Sequence[Block]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Nuclei in blocks of the anatomy's picture: centroids (n, 2) in um, hematoxylin OD (n,)."""
+    at = max(look.nuclei.mpp, slide.mpp)
+    scale = look.mpp / at
+    own = [
+        Block(y, x, int((b.y + b.height) * scale) - y, int((b.x + b.width) * scale) - x)
+        for b in blocks
+        for y, x in [(int(b.y * scale), int(b.x * scale))]
+    ]
+    finding = settings.model_copy(update={"nuclei": look.nuclei.model_copy(update={"mpp": at})})
+    nuclei = find_nuclei(slide, look.model, own, finding, workers)
+    return nuclei[["y_um", "x_um"]].to_numpy(), nuclei["hematoxylin_od_mean"].to_numpy()
 
 
 def _without_artefacts(
