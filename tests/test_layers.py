@@ -137,7 +137,7 @@ def test_brown_counts_for_a_nucleus_only_over_blue():
     nucleus, corneum = (X < 100), (X > 300)
     picture[nucleus, :2] = (0.3, 0.7)
     picture[corneum, :2] = (0.05, 0.7)
-    evidence = weigh(picture, ALL, "nuclear_marker", boxes_around(ALL, 2), 1)
+    evidence = weigh(picture, ALL, "nuclear_marker", boxes_around(ALL, 2), 2.0, 1)
     (stain,) = evidence.read((slice(0, 240), slice(0, 400))).stains
     assert stain[nucleus].mean() == pytest.approx(0.6)
     assert stain[corneum].mean() == pytest.approx(0.1)
@@ -395,7 +395,7 @@ def test_the_border_with_a_crowd_runs_where_cytoplasm_ends():
     stain[Y >= 160] = 0.03
     picture = np.dstack([stain, np.zeros_like(stain), np.zeros_like(stain)])
     labels = np.select([border + 5 > Y, Y < 160], [EPIDERMIS, CROWDED], DERMIS).astype(np.uint8)
-    evidence = weigh(picture, ALL, "marker", [BOX], 1)
+    evidence = weigh(picture, ALL, "marker", [BOX], 2.0, 1)
     inside, _ = sharpen(evidence, labels, 2.0, AnatomySettings(), [BOX])
     off = inside[:, 20:-20].sum(axis=0) - border
     assert np.abs(off).max() <= 2
@@ -419,14 +419,43 @@ def test_in_a_brown_corneum_brown_tells_against_epithelium_but_not_over_blue():
     picture = np.zeros((*Y.shape, 3), np.float32)
     picture[X < 100, :2] = (0.1, 0.5)  # corneum
     picture[X > 300, :2] = (0.4, 0.5)  # a positive nucleus beside it
-    plain = weigh(picture, ALL, "nuclear_marker", [BOX], 1)
+    plain = weigh(picture, ALL, "nuclear_marker", [BOX], 2.0, 1)
     window = (slice(0, 240), slice(0, 400))
     against = replace(plain, keratin=ALL, keratin_od=0.3).read(window).stains[0]
     assert (against[X < 100] == 0).all()
     assert (against[X > 300] == plain.read(window).stains[0][X > 300]).all()
-    hiding = replace(weigh(picture, ALL, "marker", [BOX], 1), keratin=ALL, keratin_od=0.3)
-    assert not weigh(picture, ALL, "marker", [BOX], 1).read(window).legible[X < 100].any()
-    assert hiding.read(window).legible[X < 100].all()
+
+
+def test_a_line_hides_what_is_below_it_and_haze_does_not():
+    """Haze with gaps where nuclei are, on half of the picture, and a line on each half."""
+    line = (np.abs(X - 100) < 2) | (np.abs(X - 300) < 2)
+    haze = (X > 200) & ~((Y % 6 < 3) & (X % 6 < 3))
+    picture = np.zeros((*Y.shape, 3), np.float32)
+    picture[..., 1] = np.where(haze, 0.3, 0.05) + np.where(line, 0.4, 0)
+    evidence = weigh(picture, ALL, "marker", [BOX], 2.0, 1)
+    strict = replace(evidence, through_haze=False)
+    assert not strict.read((slice(0, 240), slice(0, 400))).legible[haze].any()
+    whole = evidence.read((slice(0, 240), slice(0, 400)))
+    assert not whole.legible[line].any()
+    assert whole.legible[~line & (np.abs(X - 200) > 10) & (X < 390)].all()
+    assert whole.hidden[haze].all()
+    window = (slice(50, 130), slice(280, 333))
+    assert (evidence.read(window).legible == whole.legible[window]).all()
+    corneum = replace(evidence, keratin=ALL, keratin_od=0.3)
+    assert corneum.read((slice(0, 240), slice(0, 400))).legible.all()
+
+
+def test_epithelium_in_a_blotch_of_haze_is_no_corneum():
+    """As brown as corneum and as far out, but it holds nuclei as other epithelium does."""
+    blotch = EPITHELIUM & (X > 250)
+    sheet = CORNEUM & (X < 200)
+    ground = np.where(EPITHELIUM, 0.1, 0.05)
+    blue = np.where(EPITHELIUM, 0.15, 0.05)
+    field = coarse(np.where(GLASS, 0, blue), np.where(GLASS, 0, ground),
+                   hidden=sheet | blotch | (CORNEUM & (X > 250)), tissue=~GLASS)  # fmt: skip
+    (found,), _ = brown_surface([field], [EPITHELIUM])
+    assert found[sheet & (X < 195)].all()
+    assert not found[blotch].any()
 
 
 def test_what_a_fold_hides_is_taken_for_what_lies_beside_it():
@@ -434,7 +463,7 @@ def test_what_a_fold_hides_is_taken_for_what_lies_beside_it():
     picture[..., 0] = np.where(Y < 120, 0.3, 0.1)
     fold = np.abs(X - 200) < 20
     picture[fold] *= 3
-    evidence = weigh(picture, ALL, "marker", [BOX], 1, fold)
+    evidence = weigh(picture, ALL, "marker", [BOX], 2.0, 1, fold)
     field = average(evidence, BOX, 2, 2.0, 1)
     assert evidence.caps[0] == pytest.approx(0.3, abs=0.01)
     assert field.capped[0][:55] == pytest.approx(0.3, abs=0.01)

@@ -48,7 +48,7 @@ def section(*groups, lumens=()):
 
 def found_in(picture, labels, boxes=WHOLE, workers=1):
     tissue = np.ones(SHAPE, bool)
-    evidence = weigh(picture, tissue, "marker", boxes, 1)
+    evidence = weigh(picture, tissue, "marker", boxes, MPP, 1)
     mask = np.zeros(SHAPE, bool)
     for piece in find_tubules(evidence, labels, MPP, boxes, workers):
         mask[tuple(piece.T)] = True

@@ -38,7 +38,7 @@ def ended(stain, labels, workers=1):
     """The labels after `end_at_nuclei`."""
     boxes = boxes_around(TISSUE, 50)
     stains = np.dstack([stain, np.zeros_like(stain), np.zeros_like(stain)])
-    evidence = weigh(stains, TISSUE, "marker", boxes, workers)
+    evidence = weigh(stains, TISSUE, "marker", boxes, MPP, workers)
     after = labels.copy()
     end_at_nuclei(evidence, after, MPP, boxes, workers)
     return after

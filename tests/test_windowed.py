@@ -90,7 +90,7 @@ def test_averages_weigh_by_what_can_be_read():
     tissue = np.ones((32, 32), bool)
     tissue[:, 20:] = False
     box = Block(0, 0, 32, 32)
-    evidence = weigh(stains, tissue, "marker", [box], 1)
+    evidence = weigh(stains, tissue, "marker", [box], 2.0, 1)
     coarse = average(evidence, box, 2, 2.0, 1)
     assert evidence.second == "marker"
     assert coarse.mpp == 4.0
@@ -106,7 +106,7 @@ def test_a_marker_on_a_whole_compartment_is_told_from_a_line(width_px, broad):
     stains = np.full((128, 128, 3), 0.05, np.float32)
     stains[40 : 40 + width_px, :, 1] = 0.6
     box = Block(0, 0, 128, 128)
-    evidence = weigh(stains, np.ones((128, 128), bool), "marker", [box], 1)
+    evidence = weigh(stains, np.ones((128, 128), bool), "marker", [box], 2.0, 1)
     field = average(evidence, box, 2, 2.0, 1)
     (brown,) = broad_brown([field], ANATOMY)
     assert brown.any() == broad

@@ -27,12 +27,14 @@ CASES = {
     # Blotches of the dermis are as dense as the epidermis: the nuclei tell.
     "thin above dense dermis, with a line": Case("thin_aged", "col7", 8),
     "brown corneum above dense dermis": Case("dark_corneum", "col7", 8),
+    "blotches of haze": Case("strong_haze", "p16", 8),
+    "blotches of haze and a line": Case("strong_haze", "col7", 8),
     "corneum like a basket": Case("basket_weave", "p16", 7),
     "thin and flat": Case("thin_aged", "col7"),
     "torn": Case("torn", "col7", most={"false": 0.08, "length": 0.09, "thickness": 0.12}),
     "brown corneum": Case("dark_corneum", "p16"),
     "brown corneum and a line": Case("dark_corneum", "col7"),
-    "lymphocytes": Case("infiltrate", "col7", most={"thickness": 0.08}),
+    "lymphocytes": Case("infiltrate", "col7", most={"length": 0.035, "thickness": 0.08}),
     "glands in the depth": Case("glands", "col7", most={"length": 0.03}),
 }
 MOST = {"median_um": 2.0, "p95_um": 8.0, "false": 0.02, "length": 0.03, "thickness": 0.08}

@@ -73,10 +73,10 @@ _MIN_SEPARATION = 3.5  # standard deviations; noise in dermis alone comes to som
 _MIN_BESIDE_MARKER = (1.5, 3.5), (1.15, 3.9), (0.0, 4.7)  # from such a ratio on
 _MIN_UNDER_BROWN = 2.9  # where brown corneum lies on it, too
 _MIN_WITH_NUCLEI = 2.5  # where nuclei say that it is epithelium
-# Epithelium holds 3.6 to 9 times as many nuclei as what is around it, bundles 0.8 to 2.4 times.
-# What the stain does not keep apart must hold more to be some, what it does far fewer to be none.
-_MIN_RATIO, _SURE_RATIO, _BARE_RATIO = 2.8, 4.0, 2.0
-_MIN_NUCLEI_PER_MM2, _FEW_NUCLEI_PER_MM2 = 2000.0, 300.0  # fewer are found where stain is weak
+# Epithelium holds 3.6 to 9 times as many nuclei as what is around it, 2.5 times in one real slide;
+# bundles of collagen 0.8 to 2.4 times.
+_SURE_RATIO, _SURE_NUCLEI_PER_MM2 = 4.0, 2000.0  # epithelium that the stain does not keep apart
+_BARE_RATIO, _FEW_NUCLEI_PER_MM2 = 1.3, 300.0  # none, unless too few are found to say
 _LEAST_SCORE = 2  # of FULL
 _SHEET_RIM_UM = 8.0  # brown on both sides of the edge of a sheet is read alike
 
@@ -187,7 +187,7 @@ def find_compartments(
         bool (h, w): tissue that an artefact hides, such as a fold. It is taken for what lies
         beside it.
     nuclei
-        Finds nuclei one by one. Beside a marker pieces that hold hardly more of them than what is
+        Finds nuclei one by one. Beside a marker pieces that hold no more of them than what is
         around are no epithelium, and such as hold far more are, however little their stain keeps
         apart. Without it the stain alone decides.
     workers
@@ -206,7 +206,7 @@ def find_compartments(
         return [average(evidence, box, factor, mpp, workers) for box in boxes]
 
     def look(use: SecondStain) -> tuple[Evidence, list[Coarse]]:
-        evidence = weigh(stains, tissue, use, boxes, workers, unread)
+        evidence = weigh(stains, tissue, use, boxes, mpp, workers, unread)
         return evidence, read(evidence)
 
     found = _find(look, read, tissue.shape, factor, second, settings, workers)
@@ -277,14 +277,17 @@ def _find(
     if second == "nuclear_marker" and not is_brown:
         evidence, fields = look(second)
     beside = evidence.has_marker
-    told = find_epithelium(fields, settings, workers, beside_marker=beside)
-    none = [np.zeros_like(mask) for mask in told.epithelium]
-    if is_brown:
+    none = [np.zeros_like(field.tissue) for field in fields]
+    if is_brown:  # whether it is the epidermis is told by what is not brown
+        told = find_epithelium(
+            read(replace(evidence, through_haze=False)), settings, workers, beside_marker=beside
+        )
         least = _MIN_UNDER_BROWN
         if _no_epithelium(told, least) or not stands_without(fields, brown, told.epithelium):
             evidence, fields = look("compartment")
             told = find_epithelium(fields, settings, workers, brown)
             return _Found(evidence, fields, told, none, _no_epithelium(told, _MIN_SEPARATION))
+    told = find_epithelium(fields, settings, workers, beside_marker=beside)
     if not beside:
         return _Found(evidence, fields, told, none, _no_epithelium(told, _MIN_SEPARATION))
     sheets, most_od = brown_surface(plain, told.epithelium)
@@ -306,17 +309,18 @@ def _by_nuclei(found: _Found, mpp: float, find: FindNuclei) -> _Found:
     if not cells.around > 0:
         return found
     most = float(cells.pieces.max())
-    if found.why and (most < _SURE_RATIO * cells.around or most < _MIN_NUCLEI_PER_MM2):
-        return found
-    if most >= max(_MIN_NUCLEI_PER_MM2, _MIN_RATIO * cells.around):
-        full = cells.pieces >= _MIN_RATIO * cells.around
-        own = [full[numbers] for numbers in cells.numbers]
-        return replace(found, told=replace(told, epithelium=own), why="")
-    if cells.around < _FEW_NUCLEI_PER_MM2 or most >= _BARE_RATIO * cells.around:
+    if found.why:
+        sure = most >= max(_SURE_NUCLEI_PER_MM2, _SURE_RATIO * cells.around)
+        return replace(found, why="") if sure else found
+    if cells.around < _FEW_NUCLEI_PER_MM2:
         return found  # too few are found to say
+    full = cells.pieces >= _BARE_RATIO * cells.around
+    if full.any():
+        own = [full[numbers] for numbers in cells.numbers]
+        return replace(found, told=replace(told, epithelium=own))
     why = (
         f"the regions densest in hematoxylin hold {most:.0f} nuclei per mm2, what is around them "
-        f"{cells.around:.0f}; epidermis holds at least {_MIN_RATIO} times as many"
+        f"{cells.around:.0f}; epidermis holds {_BARE_RATIO} times as many at least"
     )
     return replace(found, why=why)
 

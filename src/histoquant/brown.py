@@ -31,6 +31,7 @@ _BUMP_UM = 16.0  # half the width of the widest bump on a sheet
 _MIN_SHEET_UM2, _SHEET_BROWN = 2000.0, 0.5  # area, and its brown share
 _SHEET_REACH_UM = 30.0  # most of it lies this near to epithelium
 _MOST_BLUE, _USUAL_BLUE = 1.5, 1.15  # of the epithelium: in a pixel of corneum, in most of it
+_MOST_IN_NUCLEI = 0.65  # corneum holds 0.3 to 0.4 times as much stain in nuclei as epithelium
 _MIN_BELOW = 0.5  # of the rim of brown that faces tissue: epithelium lies under it
 _MAX_LAYER = 0.5  # of the other tissue: an epidermis is the lesser part of it
 
@@ -72,7 +73,8 @@ def stands_without(
 def brown_surface(fields: Sequence[Coarse], epithelium: Sequence[Mask]) -> tuple[list[Mask], float]:
     """Sheets of strong marker along the free surface: stratum corneum.
 
-    Unlike positive nuclei it is brown with no more blue than most of the `epithelium` has.
+    Unlike positive nuclei it is brown with no more blue than most of the `epithelium` has, and
+    unlike epithelium in a haze it holds few nuclei.
 
     Returns
     -------
@@ -85,11 +87,19 @@ def brown_surface(fields: Sequence[Coarse], epithelium: Sequence[Mask]) -> tuple
     if not any(map(len, values)):
         return [np.zeros_like(e) for e in epithelium], 0.0
     usual = float(np.median(np.concatenate(values)))
-    sheets = [_sheets(f, e, usual) for f, e in zip(fields, epithelium, strict=True)]
+    nuclei = float(np.mean(np.concatenate(
+        [_in_nuclei(f)[e] for f, e in zip(fields, epithelium, strict=True)]
+    )))  # fmt: skip
+    sheets = [_sheets(f, e, usual, nuclei) for f, e in zip(fields, epithelium, strict=True)]
     return sheets, _MOST_BLUE * usual
 
 
-def _sheets(field: Coarse, epithelium: Mask, usual_od: float) -> Mask:
+def _in_nuclei(field: Coarse) -> npt.NDArray[np.float32]:
+    """What of the stain lies in nuclei (OD)."""
+    return np.asarray(field.capped[0] - field.ground, np.float32)
+
+
+def _sheets(field: Coarse, epithelium: Mask, usual_od: float, usual_in_nuclei_od: float) -> Mask:
     strong = (
         field.tissue & (field.hidden > _SHEET_SHARE) & (field.hematoxylin <= _MOST_BLUE * usual_od)
     )
@@ -108,6 +118,9 @@ def _sheets(field: Coarse, epithelium: Mask, usual_od: float) -> Mask:
     chosen &= np.bincount(pieces, beside, minlength=count) > 0  # not within a follicle
     under = distance_um(epithelium, field.mpp).ravel() <= _SHEET_REACH_UM
     chosen &= np.bincount(pieces, under, minlength=count) >= area / 2  # not a pool of blood
+    # Nuclei as in the epithelium: it is epithelium, in a blotch of haze.
+    held = np.bincount(pieces, _in_nuclei(field).ravel(), minlength=count)
+    chosen &= held <= _MOST_IN_NUCLEI * usual_in_nuclei_od * area
     chosen[0] = False
     return np.asarray(chosen[numbers])
 

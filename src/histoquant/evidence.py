@@ -22,6 +22,9 @@ SecondStain = Literal["marker", "nuclear_marker", "counterstain", "nuclei", "com
 _BACKGROUND_DAB_OD = 0.1
 _BACKGROUND_SHARE = 0.25  # of the tissue: the marker's background lies at this quantile
 _HIDING_OD, _MOST_HIDING_OD = 0.12, 0.30  # above background a marker hides the counterstain
+# Half the width of what may stand out, and what is evened out first: nuclei are gaps in haze.
+_NARROW_UM, _HAZE_BLUR_UM = 12.0, 4.0
+_HAZE_OD = 0.05  # above background; less is no haze
 _CAP_QUANTILE = 0.95  # of the stain in the tissue
 _LEAST_OD, _MOST_OD, _LEVELS = -0.1, 4.0, 4100
 _MARKER_STEP_OD, _MARKER_STEPS = 0.01, 64
@@ -68,8 +71,10 @@ class Evidence:
     caps
         OD above which a stain says no more: the darkest nuclei and keratin must not set the
         scale.
+    mpp
+        Pixel size of the picture in um.
     hiding_od
-        OD from which on a marker hides the counterstain.
+        OD from which on a marker hides the counterstain, where it stands out from its haze.
     unread
         bool (h, w): tissue that an artefact hides. It tells nothing; None for none of it.
     keratin
@@ -77,16 +82,21 @@ class Evidence:
         epithelium. None for none of it.
     keratin_od
         Hematoxylin above which brown is that of a nucleus there, too.
+    through_haze
+        Whether a strong marker hides the counterstain only where it stands out from what is
+        around it, as a line does. A marker of whole compartments hides all of them.
     """
 
     picture: Windowed
     tissue: Mask
     second: SecondStain
     caps: tuple[float, ...]
+    mpp: float
     hiding_od: float = np.inf
     unread: Mask | None = None
     keratin: Mask | None = None
     keratin_od: float = np.inf
+    through_haze: bool = True
 
     @property
     def placing(self) -> int:
@@ -101,6 +111,9 @@ class Evidence:
     def read(self, window: Window) -> Reading:
         """Stains, tissue and what is legible of it in a window."""
         reading = _read(self.picture, self.tissue, self.second, self.hiding_od, window)
+        if self.second == "marker" and self.through_haze and reading.hidden.any():
+            hiding = self._stands_out(window) & reading.hidden
+            reading = replace(reading, legible=reading.tissue & ~hiding)
         if self.keratin is not None and self.keratin[window].any():
             pixels = self.picture[window]
             own = self.keratin[window] & (pixels[..., 0] <= self.keratin_od)
@@ -108,6 +121,25 @@ class Evidence:
         if self.unread is None:
             return reading
         return replace(reading, legible=reading.legible & ~self.unread[window])
+
+    def _stands_out(self, window: Window) -> Mask:
+        """Where the marker stands out from what is around it, as a line or a nucleus does.
+
+        Haze is as strong, and hides nothing.
+        """
+        sigma, half = _HAZE_BLUR_UM / self.mpp, round(_NARROW_UM / self.mpp)
+        margin = 2 * half + int(np.ceil(4 * sigma)) + 1
+        block = Block(window[0].start, window[1].start, *(w.stop - w.start for w in window))
+        wide, core = widened(block, margin, self.tissue.shape)
+        marker, here = np.ascontiguousarray(self.picture[wide][..., 1]), self.tissue[wide]
+        weight = here.astype(np.float32)
+        total = cv2.GaussianBlur(marker * weight, (0, 0), sigma)
+        share = np.maximum(cv2.GaussianBlur(weight, (0, 0), sigma), np.float32(1e-3))
+        smooth = np.where(here, total / share, np.float32(_MOST_OD))
+        square = np.ones((2 * half + 1, 2 * half + 1), np.uint8)
+        haze = cv2.morphologyEx(smooth, cv2.MORPH_OPEN, square)
+        hazy = haze >= self.hiding_od - _HIDING_OD + _HAZE_OD
+        return np.asarray((~hazy | (marker - haze >= _HIDING_OD))[core])
 
     def capped(self, reading: Reading) -> list[FloatArray]:
         """The stains of a reading without their extremes."""
@@ -182,6 +214,7 @@ def weigh(
     tissue: Mask,
     second: SecondStain,
     boxes: Sequence[Block],
+    mpp: float,
     workers: int,
     unread: Mask | None = None,
 ) -> Evidence:
@@ -194,11 +227,12 @@ def weigh(
         marker = np.sum([count[1] for count in counts], axis=0)
         caps = tuple(quantile(stain, _CAP_QUANTILE) for stain in levels)
         hiding_od = _hiding_step(marker) * _MARKER_STEP_OD
-        return Evidence(picture, tissue, second, caps, hiding_od, unread)
+        return Evidence(picture, tissue, second, caps, mpp, hiding_od, unread)
     joint = np.sum(map_blocks(partial(_count_jointly, picture, read), blocks, workers), axis=0)
     hiding = _hiding_step(joint.sum(axis=1))
     cap = quantile(joint[:hiding].sum(axis=0), _CAP_QUANTILE)
-    return Evidence(picture, tissue, second, (cap,), hiding * _MARKER_STEP_OD, unread)
+    hiding_od = hiding * _MARKER_STEP_OD
+    return Evidence(picture, tissue, second, (cap,), mpp, hiding_od, unread)
 
 
 def _count(
