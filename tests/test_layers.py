@@ -134,7 +134,7 @@ def test_a_notch_full_of_nuclei_is_epidermis_and_a_papilla_is_not(spacing_px):
 def test_brown_counts_for_a_nucleus_only_over_blue():
     """Corneum is brown with hardly any blue beneath, a positive nucleus has both."""
     picture = np.zeros((*Y.shape, 3), np.float32)
-    nucleus, corneum = (X < 100), (X > 300)
+    nucleus, corneum = (X < 40), (X > 370)
     picture[nucleus, :2] = (0.3, 0.7)
     picture[corneum, :2] = (0.05, 0.7)
     evidence = weigh(picture, ALL, "nuclear_marker", boxes_around(ALL, 2), 2.0, 1)
@@ -443,6 +443,25 @@ def test_a_line_hides_what_is_below_it_and_haze_does_not():
     assert (evidence.read(window).legible == whole.legible[window]).all()
     corneum = replace(evidence, keratin=ALL, keratin_od=0.3)
     assert corneum.read((slice(0, 240), slice(0, 400))).legible.all()
+
+
+def test_haze_is_no_marker_in_nuclei():
+    """On most of the slide haze lies over cytoplasm; nuclei in it are brown on top of that."""
+    nucleus = (Y % 20 < 4) & (X % 20 < 4)
+    haze = X < 360
+    picture = np.zeros((*Y.shape, 3), np.float32)
+    picture[..., 0] = np.where(nucleus, 0.4, 0.15)
+    picture[..., 1] = np.where(haze, 0.3, 0.02) + np.where(nucleus & (Y < 100), 0.5, 0)
+    evidence = weigh(picture, ALL, "nuclear_marker", [BOX], 2.0, 1)
+    whole = evidence.read((slice(0, 240), slice(0, 400))).stains[0]
+    inner = (X < 340) & (Y > 10) & (Y < 230)
+    np.testing.assert_allclose(whole[inner & ~nucleus], 0.15, atol=0.03)  # 0.3 with its haze
+    assert (whole[inner & nucleus & (Y < 90)] > 0.7).all()
+    window = (slice(50, 130), slice(280, 333))
+    assert (evidence.read(window).stains[0] == whole[window]).all()
+    clear = weigh(picture * [1, 0.2, 1], ALL, "nuclear_marker", [BOX], 2.0, 1)
+    assert evidence.hazy
+    assert not clear.hazy
 
 
 def test_epithelium_in_a_blotch_of_haze_is_no_corneum():

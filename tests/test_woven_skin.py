@@ -27,8 +27,8 @@ CASES = {
     # Blotches of the dermis are as dense as the epidermis: the nuclei tell.
     "thin above dense dermis, with a line": Case("thin_aged", "col7", 8),
     "brown corneum above dense dermis": Case("dark_corneum", "col7", 8),
-    "blotches of haze": Case("strong_haze", "p16", 8),
-    "blotches of haze and a line": Case("strong_haze", "col7", 8),
+    "blotches of haze": Case("strong_haze", "p16", 10),
+    "blotches of haze and a line": Case("strong_haze", "col7", 10),
     "corneum like a basket": Case("basket_weave", "p16", 7),
     "thin and flat": Case("thin_aged", "col7"),
     "torn": Case("torn", "col7", most={"false": 0.08, "length": 0.09, "thickness": 0.12}),

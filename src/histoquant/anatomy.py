@@ -77,6 +77,7 @@ _MIN_WITH_NUCLEI = 2.5  # where nuclei say that it is epithelium
 # bundles of collagen 0.8 to 2.4 times.
 _SURE_RATIO, _SURE_NUCLEI_PER_MM2 = 4.0, 2000.0  # epithelium that the stain does not keep apart
 _BARE_RATIO, _FEW_NUCLEI_PER_MM2 = 1.3, 300.0  # none, unless too few are found to say
+_BARE_SHARE = 0.3  # of the fullest piece; epidermis beside a heap of lymphocytes comes to 0.5
 _LEAST_SCORE = 2  # of FULL
 _SHEET_RIM_UM = 8.0  # brown on both sides of the edge of a sheet is read alike
 
@@ -309,15 +310,13 @@ def _by_nuclei(found: _Found, mpp: float, find: FindNuclei) -> _Found:
     if not cells.around > 0:
         return found
     most = float(cells.pieces.max())
-    if found.why:
-        sure = most >= max(_SURE_NUCLEI_PER_MM2, _SURE_RATIO * cells.around)
-        return replace(found, why="") if sure else found
-    if cells.around < _FEW_NUCLEI_PER_MM2:
+    sure = most >= max(_SURE_NUCLEI_PER_MM2, _SURE_RATIO * cells.around)
+    if not sure and (found.why or cells.around < _FEW_NUCLEI_PER_MM2):
         return found  # too few are found to say
-    full = cells.pieces >= _BARE_RATIO * cells.around
+    full = cells.pieces >= max(_BARE_RATIO * cells.around, _BARE_SHARE * most)
     if full.any():
         own = [full[numbers] for numbers in cells.numbers]
-        return replace(found, told=replace(told, epithelium=own))
+        return replace(found, told=replace(told, epithelium=own), why="")
     why = (
         f"the regions densest in hematoxylin hold {most:.0f} nuclei per mm2, what is around them "
         f"{cells.around:.0f}; epidermis holds {_BARE_RATIO} times as many at least"

@@ -24,6 +24,7 @@ _BACKGROUND_SHARE = 0.25  # of the tissue: the marker's background lies at this 
 _HIDING_OD, _MOST_HIDING_OD = 0.12, 0.30  # above background a marker hides the counterstain
 # Half the width of what may stand out, and what is evened out first: nuclei are gaps in haze.
 _NARROW_UM, _HAZE_BLUR_UM = 12.0, 4.0
+_HAZY_SHARE = 0.75  # of the tissue; a marker in nuclei alone takes up less than the rest
 _HAZE_OD = 0.05  # above background; less is no haze
 _CAP_QUANTILE = 0.95  # of the stain in the tissue
 _LEAST_OD, _MOST_OD, _LEVELS = -0.1, 4.0, 4100
@@ -85,6 +86,8 @@ class Evidence:
     through_haze
         Whether a strong marker hides the counterstain only where it stands out from what is
         around it, as a line does. A marker of whole compartments hides all of them.
+    hazy
+        Whether there is haze, that must not be taken for a marker in nuclei.
     """
 
     picture: Windowed
@@ -97,6 +100,7 @@ class Evidence:
     keratin: Mask | None = None
     keratin_od: float = np.inf
     through_haze: bool = True
+    hazy: bool = False
 
     @property
     def placing(self) -> int:
@@ -114,6 +118,11 @@ class Evidence:
         if self.second == "marker" and self.through_haze and reading.hidden.any():
             hiding = self._stands_out(window) & reading.hidden
             reading = replace(reading, legible=reading.tissue & ~hiding)
+        elif self.second == "nuclear_marker" and self.hazy:
+            stain = _nuclear(
+                self.picture[window], np.maximum(self._haze(window), _BACKGROUND_DAB_OD)
+            )
+            reading = replace(reading, stains=[stain])
         if self.keratin is not None and self.keratin[window].any():
             pixels = self.picture[window]
             own = self.keratin[window] & (pixels[..., 0] <= self.keratin_od)
@@ -127,6 +136,12 @@ class Evidence:
 
         Haze is as strong, and hides nothing.
         """
+        haze, marker = self._haze(window), self.picture[window][..., 1]
+        hazy = haze >= self.hiding_od - _HIDING_OD + _HAZE_OD
+        return np.asarray(~hazy | (marker - haze >= _HIDING_OD))
+
+    def _haze(self, window: Window) -> FloatArray:
+        """The marker (OD) that is left where lines and nuclei are taken off."""
         sigma, half = _HAZE_BLUR_UM / self.mpp, round(_NARROW_UM / self.mpp)
         margin = 2 * half + int(np.ceil(4 * sigma)) + 1
         block = Block(window[0].start, window[1].start, *(w.stop - w.start for w in window))
@@ -137,9 +152,7 @@ class Evidence:
         share = np.maximum(cv2.GaussianBlur(weight, (0, 0), sigma), np.float32(1e-3))
         smooth = np.where(here, total / share, np.float32(_MOST_OD))
         square = np.ones((2 * half + 1, 2 * half + 1), np.uint8)
-        haze = cv2.morphologyEx(smooth, cv2.MORPH_OPEN, square)
-        hazy = haze >= self.hiding_od - _HIDING_OD + _HAZE_OD
-        return np.asarray((~hazy | (marker - haze >= _HIDING_OD))[core])
+        return np.asarray(cv2.morphologyEx(smooth, cv2.MORPH_OPEN, square)[core])
 
     def capped(self, reading: Reading) -> list[FloatArray]:
         """The stains of a reading without their extremes."""
@@ -227,7 +240,9 @@ def weigh(
         marker = np.sum([count[1] for count in counts], axis=0)
         caps = tuple(quantile(stain, _CAP_QUANTILE) for stain in levels)
         hiding_od = _hiding_step(marker) * _MARKER_STEP_OD
-        return Evidence(picture, tissue, second, caps, mpp, hiding_od, unread)
+        below = np.cumsum(marker) / max(marker.sum(), 1)
+        hazy = float(np.searchsorted(below, _HAZY_SHARE)) * _MARKER_STEP_OD > _BACKGROUND_DAB_OD
+        return Evidence(picture, tissue, second, caps, mpp, hiding_od, unread, hazy=hazy)
     joint = np.sum(map_blocks(partial(_count_jointly, picture, read), blocks, workers), axis=0)
     hiding = _hiding_step(joint.sum(axis=1))
     cap = quantile(joint[:hiding].sum(axis=0), _CAP_QUANTILE)
@@ -313,11 +328,16 @@ def _read(
     if second in ("counterstain", "nuclei", "compartment"):
         return Reading([hematoxylin, other], here, here, hidden)
     if second == "nuclear_marker":
-        # Brown with no blue under it is no nucleus: it is corneum, or melanin.
-        brown = np.minimum(other - np.float32(_BACKGROUND_DAB_OD), hematoxylin)
-        nuclear = hematoxylin + np.maximum(brown, 0)
-        return Reading([nuclear], here, here, hidden)
+        return Reading([_nuclear(pixels, _BACKGROUND_DAB_OD)], here, here, hidden)
     return Reading([hematoxylin], here, here & ~hidden, hidden)
+
+
+def _nuclear(pixels: FloatArray, background_od: FloatArray | float) -> FloatArray:
+    """Hematoxylin, and as much of the marker as may be in a nucleus."""
+    hematoxylin = pixels[..., 0]
+    # Brown with no blue under it is no nucleus: it is corneum, or melanin.
+    brown = np.minimum(pixels[..., 1] - np.float32(background_od), hematoxylin)
+    return np.ascontiguousarray(hematoxylin + np.maximum(brown, 0))
 
 
 def _against_keratin(reading: Reading, pixels: FloatArray, keratin: Mask) -> Reading:
