@@ -245,6 +245,8 @@ def test_dense_stain_without_its_nuclei_is_no_epidermis(measured):
     assert find_compartments(*divide).has_epidermis
     found = find_compartments(*divide, nuclei=evenly(1000))
     assert_no_epidermis(found, "nuclei per mm2")
+    # Nor does a dermis full of lymphocytes make epidermis of as many nuclei none.
+    assert find_compartments(*divide, nuclei=evenly(4000)).has_epidermis
     # Where hardly any are found at all, they say nothing.
     assert find_compartments(*divide, nuclei=evenly(100)).has_epidermis
     assert find_compartments(*divide, nuclei=evenly(0)).has_epidermis

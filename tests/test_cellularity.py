@@ -58,7 +58,7 @@ def test_pieces_and_what_is_around_them_are_counted(two_pieces):
         scattered(rng, 6000, (10, 40), (0, SIDE), field.box),
         scattered(rng, 900, (40, SIDE), (0, SIDE), field.box),
     )
-    cells = count_nuclei([field], [strip | patch], MPP, find)
+    cells = count_nuclei([field], [strip | patch], [field.tissue], MPP, find)
     first, second = (int(cells.numbers[0][mask].max()) for mask in two_pieces)
     assert {first, second} == {1, 2}
     assert len(cells.pieces) == 3
@@ -77,7 +77,7 @@ def test_an_infiltrate_does_not_change_what_is_around():
         scattered(rng, 900, (30, SIDE), (0, SIDE), field.box),
         scattered(rng, 9000, (236, SIDE), (0, 128), field.box),
     )
-    cells = count_nuclei([field], [strip], MPP, find)
+    cells = count_nuclei([field], [strip], [field.tissue], MPP, find)
     assert cells.around == pytest.approx(900, rel=0.25)  # the mean is 1,800
 
 
@@ -89,7 +89,9 @@ def test_pale_bits_do_not_count(two_pieces):
         scattered(rng, 900, (40, SIDE), (0, SIDE), field.box),
         scattered(rng, 3000, (40, SIDE), (0, SIDE), field.box, od=0.3),
     )
-    assert count_nuclei([field], [strip], MPP, find).around == pytest.approx(900, rel=0.15)
+    assert count_nuclei([field], [strip], [field.tissue], MPP, find).around == pytest.approx(
+        900, rel=0.15
+    )
 
 
 def test_a_large_slide_costs_no_more_than_some_cells():
@@ -98,7 +100,7 @@ def test_a_large_slide_costs_no_more_than_some_cells():
     strip[10:40] = True
     field = field_of(np.ones((side, side), bool))
     find = finder(scattered(np.random.default_rng(6), 6000, (10, 40), (0, side), field.box))
-    count_nuclei([field], [strip], MPP, find)
+    count_nuclei([field], [strip], [field.tissue], MPP, find)
     (blocks,) = find.asked
     assert 16 <= len(set(blocks)) == len(blocks) <= 4 + 16
 
@@ -115,12 +117,48 @@ def test_glass_is_not_around():
         scattered(rng, 900, (30, 128), (0, SIDE), field.box),
         scattered(rng, 3000, (128, SIDE), (0, SIDE), field.box),
     )
-    assert count_nuclei([field], [strip], MPP, find).around == pytest.approx(900, rel=0.15)
+    assert count_nuclei([field], [strip], [field.tissue], MPP, find).around == pytest.approx(
+        900, rel=0.15
+    )
 
 
 def test_without_room_around_nothing_is_said():
     everything = np.ones((SIDE, SIDE), bool)
     find = finder(scattered(np.random.default_rng(8), 6000, (0, SIDE), (0, SIDE), field_of().box))
-    cells = count_nuclei([field_of()], [everything], MPP, find)
+    cells = count_nuclei([field_of()], [everything], [everything], MPP, find)
     assert np.isnan(cells.around)
     assert cells.pieces[1] == pytest.approx(6000, rel=0.05)
+
+
+def test_what_cannot_be_read_is_not_counted(two_pieces):
+    """A fold hides half of the strip and all of the patch."""
+    strip, patch = two_pieces
+    rng, field = np.random.default_rng(9), field_of()
+    readable = field.tissue & ~patch
+    readable[:, SIDE // 2 :] = False
+    find = finder(
+        scattered(rng, 6000, (10, 40), (0, SIDE // 2), field.box),
+        scattered(rng, 900, (40, SIDE), (0, SIDE // 2), field.box),
+    )
+    cells = count_nuclei([field], [strip | patch], [readable], MPP, find)
+    first, second = (int(cells.numbers[0][mask].max()) for mask in two_pieces)
+    assert cells.pieces[first] == pytest.approx(6000, rel=0.05)
+    assert np.isnan(cells.pieces[second])
+    assert cells.around == pytest.approx(900, rel=0.25)
+
+
+def test_a_nucleus_on_the_far_edge_of_a_cell_is_in_it():
+    """At some scales its place is rounded onto the edge."""
+    mpp, cell, third = 3.241, 79, 3
+    tissue = np.ones((cell * third, cell), bool)
+    flat = np.zeros(tissue.shape, np.float32)
+    field = Coarse(Block(0, 0, *tissue.shape), mpp, tissue, flat, flat, flat, [flat], flat)
+    edge_um = 768.117
+    assert edge_um / mpp < cell * third
+    assert (edge_um - cell * (third - 1) * mpp) / mpp >= cell
+
+    def find(blocks):
+        return np.array([[edge_um, 100.0]]), np.array([0.5])
+
+    cells = count_nuclei([field], [tissue], [tissue], mpp, find)
+    assert cells.pieces[1] > 0

@@ -445,6 +445,31 @@ def test_a_line_hides_what_is_below_it_and_haze_does_not():
     assert corneum.read((slice(0, 240), slice(0, 400))).legible.all()
 
 
+@pytest.mark.parametrize("width_px", [2, 3, 4])
+def test_a_line_beside_a_cleft_hides_what_is_below_it(width_px):
+    """Glass is no haze that the line could be part of."""
+    tissue = (Y < 100) | (Y >= 120)
+    line = (Y >= 120) & (120 + width_px > Y)
+    picture = np.zeros((*Y.shape, 3), np.float32)
+    picture[..., 1] = np.where(line, 0.4, 0.05) * tissue
+    evidence = weigh(picture, tissue, "marker", [BOX], 2.0, 1)
+    reading = evidence.read((slice(0, 240), slice(0, 400)))
+    assert reading.hidden[line].all()
+    assert not reading.legible[line].any()
+
+
+def test_stain_below_haze_is_capped_by_all_that_is_read():
+    """Epithelium below haze is denser than anything else: its nuclei must not be cut off."""
+    nucleus = (Y < 100) & (Y % 8 < 4) & (X % 8 < 4)
+    picture = np.zeros((*Y.shape, 3), np.float32)
+    picture[..., 0] = np.select([nucleus, Y < 100], [0.9, 0.5], 0.2)
+    picture[..., 1] = np.where(Y < 100, 0.35, 0.02)
+    (cap,) = weigh(picture, ALL, "marker", [BOX], 2.0, 1).caps
+    assert cap > 0.85
+    (strict,) = weigh(picture, ALL, "marker", [BOX], 2.0, 1, through_haze=False).caps
+    assert strict < 0.25
+
+
 def test_haze_is_no_marker_in_nuclei():
     """On most of the slide haze lies over cytoplasm; nuclei in it are brown on top of that."""
     nucleus = (Y % 20 < 4) & (X % 20 < 4)

@@ -77,6 +77,7 @@ _MIN_WITH_NUCLEI = 2.5  # where nuclei say that it is epithelium
 # bundles of collagen 0.8 to 2.4 times.
 _SURE_RATIO, _SURE_NUCLEI_PER_MM2 = 4.0, 2000.0  # epithelium that the stain does not keep apart
 _BARE_RATIO, _FEW_NUCLEI_PER_MM2 = 1.3, 300.0  # none, unless too few are found to say
+_NO_DOUBT = 7.5  # standard deviations from which on nuclei cannot speak against it
 _BARE_SHARE = 0.3  # of the fullest piece; epidermis beside a heap of lymphocytes comes to 0.5
 _LEAST_SCORE = 2  # of FULL
 _SHEET_RIM_UM = 8.0  # brown on both sides of the edge of a sheet is read alike
@@ -206,8 +207,8 @@ def find_compartments(
     def read(evidence: Evidence) -> list[Coarse]:
         return [average(evidence, box, factor, mpp, workers) for box in boxes]
 
-    def look(use: SecondStain) -> tuple[Evidence, list[Coarse]]:
-        evidence = weigh(stains, tissue, use, boxes, mpp, workers, unread)
+    def look(use: SecondStain, through_haze: bool = True) -> tuple[Evidence, list[Coarse]]:
+        evidence = weigh(stains, tissue, use, boxes, mpp, workers, unread, through_haze)
         return evidence, read(evidence)
 
     found = _find(look, read, tissue.shape, factor, second, settings, workers)
@@ -262,7 +263,7 @@ class _Found:
 
 
 def _find(
-    look: Callable[[SecondStain], tuple[Evidence, list[Coarse]]],
+    look: Callable[..., tuple[Evidence, list[Coarse]]],
     read: Callable[[Evidence], list[Coarse]],
     shape: tuple[int, ...],
     factor: int,
@@ -280,9 +281,9 @@ def _find(
     beside = evidence.has_marker
     none = [np.zeros_like(field.tissue) for field in fields]
     if is_brown:  # whether it is the epidermis is told by what is not brown
-        told = find_epithelium(
-            read(replace(evidence, through_haze=False)), settings, workers, beside_marker=beside
-        )
+        bare = look("marker", False)[1]
+        told = find_epithelium(bare, settings, workers, beside_marker=beside)
+        del bare
         least = _MIN_UNDER_BROWN
         if _no_epithelium(told, least) or not stands_without(fields, brown, told.epithelium):
             evidence, fields = look("compartment")
@@ -303,20 +304,29 @@ def _find(
 
 def _by_nuclei(found: _Found, mpp: float, find: FindNuclei) -> _Found:
     """What was found, less pieces with too few nuclei; or why there is nothing."""
-    told = found.told
+    told, unread = found.told, found.evidence.unread
     if told.separation < _MIN_WITH_NUCLEI or not any(mask.any() for mask in told.epithelium):
         return found
-    cells = count_nuclei(found.fields, told.epithelium, mpp, find)
-    if not cells.around > 0:
+    readable = [field.tissue for field in found.fields]
+    if unread is not None:
+        readable = [
+            mask & ~_coarsen(unread[window_of(field.box)], round(field.mpp / mpp))
+            for mask, field in zip(readable, found.fields, strict=True)
+        ]
+    cells = count_nuclei(found.fields, told.epithelium, readable, mpp, find)
+    if np.isnan(cells.around) or np.isnan(cells.pieces).all():
         return found
-    most = float(cells.pieces.max())
+    most = float(np.nanmax(cells.pieces))
     sure = most >= max(_SURE_NUCLEI_PER_MM2, _SURE_RATIO * cells.around)
     if not sure and (found.why or cells.around < _FEW_NUCLEI_PER_MM2):
         return found  # too few are found to say
-    full = cells.pieces >= max(_BARE_RATIO * cells.around, _BARE_SHARE * most)
-    if full.any():
-        own = [full[numbers] for numbers in cells.numbers]
+    least = max(_BARE_RATIO * cells.around, _BARE_SHARE * most)
+    bare = cells.pieces < min(least, _SURE_NUCLEI_PER_MM2)
+    if not bare[1:].all():
+        own = [mask & ~bare[n] for mask, n in zip(told.epithelium, cells.numbers, strict=True)]
         return replace(found, told=replace(told, epithelium=own), why="")
+    if told.separation >= _NO_DOUBT:
+        return found
     why = (
         f"the regions densest in hematoxylin hold {most:.0f} nuclei per mm2, what is around them "
         f"{cells.around:.0f}; epidermis holds {_BARE_RATIO} times as many at least"

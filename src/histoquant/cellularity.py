@@ -2,7 +2,7 @@
 
 Bundles of collagen and blotches of haze may be as dense in hematoxylin as epidermis is, but there
 are no more nuclei in them than in other dermis; epidermis holds three to nine times as many. They
-are counted in a few cells of a grid, so that a slide of any size costs about the same.
+are counted in a few cells of a grid of each piece, and in a few around, however large the slide.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ FindNuclei = Callable[[Sequence[Block]], tuple[Floats, Floats]]
 
 _CELL_UM = 256.0
 _CELLS_OF_PIECE, _CELLS_AROUND = 4, 16
-_MOSTLY = 0.5
+_MOSTLY = 0.5  # of a cell around
+_LEAST_MM2 = 0.002  # of a piece: less holds too few nuclei
 _LEAST_OD = 0.75  # of the median nucleus in epithelium; collagen that passes for nuclei is paler
 
 
@@ -39,7 +40,7 @@ class Cellularity:
         Of each field, int32 (h, w): which piece of epithelium each pixel is of, from 1 on through
         all fields; 0 for none.
     pieces
-        (n,): of each piece, 0 for what is none.
+        (n,): of each piece, NaN for what is none, and where too little can be read to say.
     around
         The median of cells that are mostly other tissue; NaN where there are none.
     """
@@ -60,7 +61,11 @@ class _Cell:
 
 
 def count_nuclei(
-    fields: Sequence[Coarse], epithelium: Sequence[Mask], mpp: float, find: FindNuclei
+    fields: Sequence[Coarse],
+    epithelium: Sequence[Mask],
+    readable: Sequence[Mask],
+    mpp: float,
+    find: FindNuclei,
 ) -> Cellularity:
     """Count nuclei in the pieces of epithelium, and around them.
 
@@ -68,11 +73,17 @@ def count_nuclei(
     ----------
     epithelium
         Of each field, bool (h, w).
+    readable
+        Of each field, bool (h, w): tissue in which nuclei can be seen.
     mpp
         Pixel size of the fine picture in um, that blocks are told in.
     """
     numbers = _number(epithelium)
-    cells = [cell for f, n in zip(fields, numbers, strict=True) for cell in _cells(f, n, mpp)]
+    cells = [
+        cell
+        for field, number, mask in zip(fields, numbers, readable, strict=True)
+        for cell in _cells(field, number, mask, mpp)
+    ]
     inside, around = _of_pieces(cells), _beside(cells)
     chosen = [*dict.fromkeys(i for i in (*inside, *around))]
     places_um, od = find([cells[i].block for i in chosen])
@@ -90,8 +101,8 @@ def count_nuclei(
         area_mm2 += pixels
         if i in around:
             densities.append(found[0] / pixels[0])
-    pieces = nuclei / np.maximum(area_mm2, 1e-9)
-    pieces[0] = 0
+    pieces = np.where(area_mm2 >= _LEAST_MM2, nuclei / np.maximum(area_mm2, 1e-9), np.nan)
+    pieces[0] = np.nan
     return Cellularity(numbers, pieces, float(np.median(densities)) if densities else float("nan"))
 
 
@@ -106,14 +117,14 @@ def _number(epithelium: Sequence[Mask]) -> list[Numbers]:
     return numbers
 
 
-def _cells(field: Coarse, numbers: Numbers, mpp: float) -> list[_Cell]:
-    """Cells of a field with tissue in them."""
+def _cells(field: Coarse, numbers: Numbers, readable: Mask, mpp: float) -> list[_Cell]:
+    """Cells of a field with tissue in them that can be read."""
     side, factor = max(1, round(_CELL_UM / field.mpp)), round(field.mpp / mpp)
     cells = []
     for y in range(0, numbers.shape[0], side):
         for x in range(0, numbers.shape[1], side):
             part = slice(y, y + side), slice(x, x + side)
-            tissue = field.tissue[part]
+            tissue = readable[part]
             if not tissue.any():
                 continue
             block = Block(
@@ -150,6 +161,7 @@ def _piece_of(
     """Which nuclei lie in a cell's tissue, and of which piece each is."""
     at = np.flatnonzero(cell.block.owns(places_um / mpp))
     corner = np.array([cell.block.y, cell.block.x]) * mpp
-    pixel = tuple(((places_um[at] - corner) / cell.mpp).astype(np.int64).T)
+    last = np.array(cell.tissue.shape) - 1  # a centroid on the far edge may be rounded onto it
+    pixel = tuple(np.minimum((places_um[at] - corner) / cell.mpp, last).astype(np.int64).T)
     kept = cell.tissue[pixel]
     return at[kept], cell.numbers[pixel][kept].astype(np.int64)

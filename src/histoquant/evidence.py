@@ -25,6 +25,7 @@ _HIDING_OD, _MOST_HIDING_OD = 0.12, 0.30  # above background a marker hides the 
 # Half the width of what may stand out, and what is evened out first: nuclei are gaps in haze.
 _NARROW_UM, _HAZE_BLUR_UM = 12.0, 4.0
 _HAZY_SHARE = 0.75  # of the tissue; a marker in nuclei alone takes up less than the rest
+_HIDDEN_SHARE = 0.05  # of the tissue: more than lines make up
 _HAZE_OD = 0.05  # above background; less is no haze
 _CAP_QUANTILE = 0.95  # of the stain in the tissue
 _LEAST_OD, _MOST_OD, _LEVELS = -0.1, 4.0, 4100
@@ -150,7 +151,7 @@ class Evidence:
         weight = here.astype(np.float32)
         total = cv2.GaussianBlur(marker * weight, (0, 0), sigma)
         share = np.maximum(cv2.GaussianBlur(weight, (0, 0), sigma), np.float32(1e-3))
-        smooth = np.where(here, total / share, np.float32(_MOST_OD))
+        smooth = np.where(here, total / share, np.float32(0))  # beside a cleft lies no haze
         square = np.ones((2 * half + 1, 2 * half + 1), np.uint8)
         return np.asarray(cv2.morphologyEx(smooth, cv2.MORPH_OPEN, square)[core])
 
@@ -230,6 +231,7 @@ def weigh(
     mpp: float,
     workers: int,
     unread: Mask | None = None,
+    through_haze: bool = True,
 ) -> Evidence:
     """Look over the tissue in `boxes`: what is legible of it, and how dense its stains get."""
     blocks = [b for box in boxes for b in blocks_within(box, _BLOCK_PX)]
@@ -242,12 +244,28 @@ def weigh(
         hiding_od = _hiding_step(marker) * _MARKER_STEP_OD
         below = np.cumsum(marker) / max(marker.sum(), 1)
         hazy = float(np.searchsorted(below, _HAZY_SHARE)) * _MARKER_STEP_OD > _BACKGROUND_DAB_OD
-        return Evidence(picture, tissue, second, caps, mpp, hiding_od, unread, hazy=hazy)
+        evidence = Evidence(picture, tissue, second, caps, mpp, hiding_od, unread, hazy=hazy)
+        through = second == "nuclear_marker" and hazy
+        return _capped_as_read(evidence, blocks, workers) if through else evidence
     joint = np.sum(map_blocks(partial(_count_jointly, picture, read), blocks, workers), axis=0)
     hiding = _hiding_step(joint.sum(axis=1))
     cap = quantile(joint[:hiding].sum(axis=0), _CAP_QUANTILE)
     hiding_od = hiding * _MARKER_STEP_OD
-    return Evidence(picture, tissue, second, (cap,), mpp, hiding_od, unread)
+    evidence = Evidence(picture, tissue, second, (cap,), mpp, hiding_od, unread,
+                        through_haze=through_haze)  # fmt: skip
+    through = through_haze and joint[hiding:].sum() >= _HIDDEN_SHARE * joint.sum()
+    return _capped_as_read(evidence, blocks, workers) if through else evidence
+
+
+def _capped_as_read(evidence: Evidence, blocks: Sequence[Block], workers: int) -> Evidence:
+    """The evidence with caps of what is legible of it, where haze is seen through."""
+
+    def count(block: Block) -> Counts:
+        reading = evidence.read(window_of(block))
+        return histograms(reading.stains, reading.legible)
+
+    levels = np.sum(map_blocks(count, blocks, workers), axis=0)
+    return replace(evidence, caps=tuple(quantile(stain, _CAP_QUANTILE) for stain in levels))
 
 
 def _count(

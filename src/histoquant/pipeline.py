@@ -341,11 +341,18 @@ def _nuclei_in(
     at = max(look.nuclei.mpp, slide.mpp)
     scale = look.mpp / at
     own = [
-        Block(y, x, int((b.y + b.height) * scale) - y, int((b.x + b.width) * scale) - x)
+        Block(
+            y,
+            x,
+            max(int((b.y + b.height) * scale) - y, 1),
+            max(int((b.x + b.width) * scale) - x, 1),
+        )
         for b in blocks
         for y, x in [(int(b.y * scale), int(b.x * scale))]
     ]
-    finding = settings.model_copy(update={"nuclei": look.nuclei.model_copy(update={"mpp": at})})
+    # Whatever finds the nuclei that count: a slide without any must not need it.
+    update = {"mpp": at, "segmenter": "classical"}
+    finding = settings.model_copy(update={"nuclei": look.nuclei.model_copy(update=update)})
     nuclei = find_nuclei(slide, look.model, own, finding, workers)
     return nuclei[["y_um", "x_um"]].to_numpy(), nuclei["hematoxylin_od_mean"].to_numpy()
 
