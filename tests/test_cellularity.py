@@ -43,6 +43,15 @@ def finder(*groups):
     return find
 
 
+def skin(rng, box, *more):
+    """What finds 6,000 nuclei per mm2 in rows 10 to 40, 900 below them, and some more."""
+    return finder(
+        scattered(rng, 6000, (10, 40), (0, SIDE), box),
+        scattered(rng, 900, (40, SIDE), (0, SIDE), box),
+        *more,
+    )
+
+
 @pytest.fixture
 def two_pieces():
     """A strip that holds 6,000 nuclei per mm2, and a patch as bare as the dermis around it."""
@@ -54,10 +63,7 @@ def two_pieces():
 def test_pieces_and_what_is_around_them_are_counted(two_pieces):
     strip, patch = two_pieces
     rng, field = np.random.default_rng(3), field_of()
-    find = finder(
-        scattered(rng, 6000, (10, 40), (0, SIDE), field.box),
-        scattered(rng, 900, (40, SIDE), (0, SIDE), field.box),
-    )
+    find = skin(rng, field.box)
     cells = count_nuclei([field], [strip | patch], [field.tissue], MPP, find)
     first, second = (int(cells.numbers[0][mask].max()) for mask in two_pieces)
     assert {first, second} == {1, 2}
@@ -84,11 +90,7 @@ def test_an_infiltrate_does_not_change_what_is_around():
 def test_pale_bits_do_not_count(two_pieces):
     strip, _ = two_pieces
     rng, field = np.random.default_rng(5), field_of()
-    find = finder(
-        scattered(rng, 6000, (10, 40), (0, SIDE), field.box),
-        scattered(rng, 900, (40, SIDE), (0, SIDE), field.box),
-        scattered(rng, 3000, (40, SIDE), (0, SIDE), field.box, od=0.3),
-    )
+    find = skin(rng, field.box, scattered(rng, 3000, (40, SIDE), (0, SIDE), field.box, od=0.3))
     assert count_nuclei([field], [strip], [field.tissue], MPP, find).around == pytest.approx(
         900, rel=0.15
     )

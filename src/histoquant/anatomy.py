@@ -281,7 +281,7 @@ def _find(
     beside = evidence.has_marker
     none = [np.zeros_like(field.tissue) for field in fields]
     if is_brown:  # whether it is the epidermis is told by what is not brown
-        bare = look("marker", False)[1]
+        bare = look("marker", through_haze=False)[1]
         told = find_epithelium(bare, settings, workers, beside_marker=beside)
         del bare
         least = _MIN_UNDER_BROWN
@@ -329,7 +329,7 @@ def _by_nuclei(found: _Found, mpp: float, find: FindNuclei) -> _Found:
         return found
     why = (
         f"the regions densest in hematoxylin hold {most:.0f} nuclei per mm2, what is around them "
-        f"{cells.around:.0f}; epidermis holds {_BARE_RATIO} times as many at least"
+        f"{cells.around:.0f}; at least {_BARE_RATIO} times as many are needed for epidermis"
     )
     return replace(found, why=why)
 

@@ -1,7 +1,7 @@
 """How many nuclei lie in what was taken for epithelium, and how many around it.
 
 Bundles of collagen and blotches of haze may be as dense in hematoxylin as epidermis is, but there
-are no more nuclei in them than in other dermis; epidermis holds three to nine times as many. They
+are no more nuclei in them than in other dermis; epidermis holds 2.5 to nine times as many. They
 are counted in a few cells of a grid of each piece, and in a few around, however large the slide.
 """
 
@@ -85,7 +85,7 @@ def count_nuclei(
         for cell in _cells(field, number, mask, mpp)
     ]
     inside, around = _of_pieces(cells), _beside(cells)
-    chosen = [*dict.fromkeys(i for i in (*inside, *around))]
+    chosen = [*dict.fromkeys((*inside, *around))]
     places_um, od = find([cells[i].block for i in chosen])
     count = 1 + max((int(n.max(initial=0)) for n in numbers), default=0)
     nuclei, area_mm2 = np.zeros(count), np.zeros(count)

@@ -1,0 +1,76 @@
+"""Haze of the marker: it hides nothing, unlike a line, and makes no nucleus brown."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from histoquant.blocks import Block
+from histoquant.evidence import weigh
+
+Y, X = np.mgrid[:240, :400]
+ALL = np.ones(Y.shape, bool)
+BOX = Block(0, 0, *Y.shape)
+
+
+def test_a_line_hides_what_is_below_it_and_haze_does_not():
+    """Haze with gaps where nuclei are, on half of the picture, and a line on each half."""
+    line = (np.abs(X - 100) < 2) | (np.abs(X - 300) < 2)
+    haze = (X > 200) & ~((Y % 6 < 3) & (X % 6 < 3))
+    picture = np.zeros((*Y.shape, 3), np.float32)
+    picture[..., 1] = np.where(haze, 0.3, 0.05) + np.where(line, 0.4, 0)
+    evidence = weigh(picture, ALL, "marker", [BOX], 2.0, 1)
+    strict = replace(evidence, through_haze=False)
+    assert not strict.read((slice(0, 240), slice(0, 400))).legible[haze].any()
+    whole = evidence.read((slice(0, 240), slice(0, 400)))
+    assert not whole.legible[line].any()
+    assert whole.legible[~line & (np.abs(X - 200) > 10) & (X < 390)].all()
+    assert whole.hidden[haze].all()
+    window = (slice(50, 130), slice(280, 333))
+    assert (evidence.read(window).legible == whole.legible[window]).all()
+    corneum = replace(evidence, keratin=ALL, keratin_od=0.3)
+    assert corneum.read((slice(0, 240), slice(0, 400))).legible.all()
+
+
+@pytest.mark.parametrize("width_px", [2, 3, 4])
+def test_a_line_beside_a_cleft_hides_what_is_below_it(width_px):
+    """Glass is no haze that the line could be part of."""
+    tissue = (Y < 100) | (Y >= 120)
+    line = (Y >= 120) & (120 + width_px > Y)
+    picture = np.zeros((*Y.shape, 3), np.float32)
+    picture[..., 1] = np.where(line, 0.4, 0.05) * tissue
+    evidence = weigh(picture, tissue, "marker", [BOX], 2.0, 1)
+    reading = evidence.read((slice(0, 240), slice(0, 400)))
+    assert reading.hidden[line].all()
+    assert not reading.legible[line].any()
+
+
+def test_stain_below_haze_is_capped_by_all_that_is_read():
+    """Epithelium below haze is denser than anything else: its nuclei must not be cut off."""
+    nucleus = (Y < 100) & (Y % 8 < 4) & (X % 8 < 4)
+    picture = np.zeros((*Y.shape, 3), np.float32)
+    picture[..., 0] = np.select([nucleus, Y < 100], [0.9, 0.5], 0.2)
+    picture[..., 1] = np.where(Y < 100, 0.35, 0.02)
+    (cap,) = weigh(picture, ALL, "marker", [BOX], 2.0, 1).caps
+    assert cap > 0.85
+    (strict,) = weigh(picture, ALL, "marker", [BOX], 2.0, 1, through_haze=False).caps
+    assert strict < 0.25
+
+
+def test_haze_is_no_marker_in_nuclei():
+    """On most of the slide haze lies over cytoplasm; nuclei in it are brown on top of that."""
+    nucleus = (Y % 20 < 4) & (X % 20 < 4)
+    haze = X < 360
+    picture = np.zeros((*Y.shape, 3), np.float32)
+    picture[..., 0] = np.where(nucleus, 0.4, 0.15)
+    picture[..., 1] = np.where(haze, 0.3, 0.02) + np.where(nucleus & (Y < 100), 0.5, 0)
+    evidence = weigh(picture, ALL, "nuclear_marker", [BOX], 2.0, 1)
+    whole = evidence.read((slice(0, 240), slice(0, 400))).stains[0]
+    inner = (X < 340) & (Y > 10) & (Y < 230)
+    np.testing.assert_allclose(whole[inner & ~nucleus], 0.15, atol=0.03)  # 0.3 with its haze
+    assert (whole[inner & nucleus & (Y < 90)] > 0.7).all()
+    window = (slice(50, 130), slice(280, 333))
+    assert (evidence.read(window).stains[0] == whole[window]).all()
+    clear = weigh(picture * [1, 0.2, 1], ALL, "nuclear_marker", [BOX], 2.0, 1)
+    assert evidence.hazy
+    assert not clear.hazy
