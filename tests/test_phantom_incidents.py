@@ -9,6 +9,7 @@ import pytest
 import shapely
 
 from histoquant.errors import SettingsError
+from histoquant.phantom.fluorescence import FluorescenceRenderer, fluorescence_recipe
 from histoquant.phantom.incidents import MANY, SOME, Incidents
 from histoquant.phantom.recipe import preset_recipe
 from histoquant.phantom.render import Renderer
@@ -65,12 +66,39 @@ def test_appendages_have_a_lining_and_nuclei_of_their_own(busy):
     assert shapely.contains_xy(both.buffer(3), own[["x_px", "y_px"]].to_numpy()).mean() > 0.98
     picture = Renderer(scene).render(0, 0, *scene.shape)
     blue = -np.log10(np.maximum(picture[..., 2], 1) / scene.scanner.white[2])
-    gland = shapes(truth)["gland"]
-    y, x = np.mgrid[: scene.shape[0], : scene.shape[1]] + 0.5
-    rim = gland.exterior if hasattr(gland, "exterior") else gland.boundary
-    on = shapely.contains_xy(rim.buffer(1.0), x, y)
-    beside = shapely.contains_xy(gland.buffer(14).difference(gland.buffer(8)), x, y)
+    on, beside = rim_and_beside(truth, scene.shape)
     assert blue[on].mean() > blue[beside].mean() + 0.15
+
+
+def rim_and_beside(truth, shape):
+    """Pixels on the outline of the glands, and some 10 px outside of it."""
+    gland = shapes(truth)["gland"]
+    y, x = np.mgrid[: shape[0], : shape[1]] + 0.5
+    rim = gland.exterior if hasattr(gland, "exterior") else gland.boundary
+    return tuple(
+        shapely.contains_xy(where, x, y)
+        for where in (rim.buffer(1.0), gland.buffer(14).difference(gland.buffer(8)))
+    )
+
+
+def test_in_fluorescence_linings_shine_and_pigment_takes_light(busy):
+    scene, truth = busy
+    recipe = fluorescence_recipe("hard_skin")
+    grey = FluorescenceRenderer(scene, recipe).render_channels(0, 0, *scene.shape).astype(float)
+    on, beside = rim_and_beside(truth, scene.shape)
+    assert grey[1][on].mean() > 1.3 * grey[1][beside].mean()
+    own = truth.nuclei[truth.nuclei["compartment"] == "adnexa"]
+    nuclei = grey[0][own["y_px"].astype(int), own["x_px"].astype(int)]
+    assert np.median(nuclei) > 3 * np.median(grey[0][beside])
+
+    bare = replace(scene, extras=replace(scene.extras, pigment=scene.extras.pigment[:0]))
+    clear = FluorescenceRenderer(bare, recipe).render_channels(0, 0, *scene.shape).astype(float)
+    y, x = (scene.extras.pigment[:, :2] / scene.mpp).astype(int).T
+    inside = (y >= 0) & (y < scene.shape[0]) & (x >= 0) & (x < scene.shape[1])
+    y, x = y[inside], x[inside]
+    assert len(y) > 5
+    assert np.mean(grey[:, y, x] / clear[:, y, x]) < 0.9
+    assert np.mean(grey[:, beside] == clear[:, beside]) > 0.9
 
 
 def test_without_epidermis_there_is_glass(busy):

@@ -87,6 +87,7 @@ _PRESETS: dict[str, dict[str, Any]] = {
         "uneven_fraction": 0.3,
     },
 }
+_PRESETS |= {f"{name}_skin": knobs for name, knobs in _PRESETS.items()}
 
 
 def fluorescence_recipe(preset: Preset = "typical", **overrides: Any) -> FluorescenceRecipe:
@@ -154,10 +155,15 @@ class _Autofluorescence(Painter):
         stains.hematoxylin[mask] = stains.dab[mask] = 0
 
     def _line(self, *_: object) -> None:
-        """Leave out what is no autofluorescence."""
+        """Leave out what is no autofluorescence, here and below."""
 
-    def _nucleus(self, *_: object) -> None:
-        """Leave out what is no autofluorescence."""
+    def _lining(self, *_: object) -> None: ...
+
+    def _nucleus(self, *_: object) -> None: ...
+
+    def _pigment(self, *_: object) -> None: ...
+
+    def _melanophages(self, *_: object) -> None: ...
 
 
 class FluorescenceRenderer(Renderer):
@@ -216,6 +222,7 @@ class FluorescenceRenderer(Renderer):
             plane += stain * np.float32(light.gain[channel])
             if channel == 1:
                 plane += bound.hematoxylin * np.float32(light.gain[0] * light.bleed)
+            plane *= np.float32(10) ** -bound.melanin  # pigment does not shine, it takes light
             emitted.append(
                 _collect(plane, self._kernel, factor, (height, width)).astype(np.float64)
             )

@@ -117,7 +117,7 @@ class Painter:
         for index in self._near(y[:, 0], x[0]):
             home = cells if _in_epithelium(self.scene.nuclei[index]) else dermis
             self._nucleus(stains, index, home, owner, y[:, 0], x[0])
-        stains.melanin[epidermis & cells] += extras.pigment_at(s, dej - d)[epidermis & cells]
+        self._pigment(stains, extras, epidermis & cells, s, dej - d)
         self._melanophages(stains, extras, dermis, y, x)
         if self.scene.marker == "col7":
             junction = (epidermis | dermis) & (outside > 0) & ~extras.damage.is_missing(s)
@@ -127,6 +127,10 @@ class Painter:
         for stain in (stains.hematoxylin, stains.dab, stains.melanin):
             stain[folded] *= 1.9
         return stains
+
+    def _pigment(self, stains: Stains, extras: Extras, mask: Mask, s: Array, above: Array) -> None:
+        """Melanin of the epidermis, by its height above the junction."""
+        stains.melanin[mask] += extras.pigment_at(s, above)[mask]
 
     def _melanophages(self, stains: Stains, extras: Extras, mask: Mask, y: Array, x: Array) -> None:
         for at_y, at_x, radius, od in extras.pigment:
