@@ -32,6 +32,7 @@ from histoquant.heaps import in_heaps, without_heaps
 from histoquant.junction import trace_junction, with_own_junction
 from histoquant.line_threshold import line_noise
 from histoquant.nuclear_anatomy import crowded, dermal_ground, divide_by_nuclei
+from histoquant.planes import NUCLEAR_LEVEL
 from histoquant.settings import Settings
 from histoquant.slides import Slide
 from histoquant.traces import Section
@@ -42,7 +43,7 @@ _OVER_RING, _SWEEP = 0.3, (0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0)  # of the first 
 _LINE_PERCENT = 75.0  # of the bins' peaks: the line itself, gaps or not
 _HARDLY = 1.5  # peaks of a line over what is beside it; a mere edge of tissue comes to about 1
 _LEAST_NUCLEI = 30
-_LEAST_LIGHT = 0.3  # of the median nucleus: less are bits of collagen
+_LEAST_LIGHT = 0.3  # of the median nucleus, above what is between: less are bits of collagen
 _BLOCK_PX = 512  # few nuclei lie close: smaller blocks hold less that does not
 GREY = "grey levels"
 
@@ -78,11 +79,14 @@ def _divide(
     nuclear, tissue, mpp = nuclear_picture(slide, look, model, settings)
     around = crowded(nuclear, tissue, mpp)
     nuclei = _nuclei_in(around, mpp, slide, model, settings, workers)
-    heaped, places_um = in_heaps(nuclei), nuclei[["y_um", "x_um"]].to_numpy(np.float64)
     between = dermal_ground(nuclear, tissue, mpp)
+    light = nuclei["hematoxylin_od_mean"] - between
+    nuclei = nuclei[light >= _LEAST_LIGHT * light.median()]
+    heaped, places_um = in_heaps(nuclei), nuclei[["y_um", "x_um"]].to_numpy(np.float64)
     nuclear = without_heaps(nuclear, mpp, places_um, heaped, between)
+    typical = float(nuclei["hematoxylin_od_mean"].median()) if len(nuclei) else NUCLEAR_LEVEL
     own = places_um[~heaped], nuclei["area_um2"].to_numpy(np.float64)[~heaped]
-    return divide_by_nuclei(nuclear, tissue, mpp, *own, settings.anatomy)
+    return divide_by_nuclei(nuclear, tissue, mpp, (between, typical), *own, settings.anatomy)
 
 
 def _nuclei_in(
@@ -93,7 +97,7 @@ def _nuclei_in(
     settings: Settings,
     workers: int,
 ) -> pd.DataFrame:
-    """Nuclei with their centroid in a mask (h, w) at `mpp`, without bits that are far too dim."""
+    """Nuclei with their centroid in a mask (h, w) at `mpp`."""
 
     def keep(places_um: Floats) -> npt.NDArray[np.bool_]:
         inside = np.minimum((places_um / mpp).astype(np.int64), np.array(around.shape) - 1)
@@ -103,9 +107,7 @@ def _nuclei_in(
     finding = settings.model_copy(update={"nuclei": settings.nuclei.model_copy(update={"mpp": at})})
     margin_px = int(np.ceil(mpp / at))  # the two grids need not divide each other evenly
     blocks = plan_blocks(slide.grid_shape(at), _BLOCK_PX, around, margin_px)
-    nuclei = find_nuclei(slide, model, blocks, finding, workers, keep)
-    light = nuclei["hematoxylin_od_mean"]
-    return nuclei[light >= _LEAST_LIGHT * light.median()]
+    return find_nuclei(slide, model, blocks, finding, workers, keep)
 
 
 def straighten_marker(

@@ -31,7 +31,7 @@ Mask = npt.NDArray[np.bool_]
 
 # Of a typical nucleus: how bright its outline is at least, and how far above the darkest that a
 # square too large for a nucleus holds. Bright ones are more than collagen shines.
-_DIM, _BRIGHT = (0.2, 0.12), (0.35, 0.2)
+_DIM, _BRIGHT = (0.2, 0.12), (0.55, 0.3)
 _AROUND_UM = 24.0
 _VOIDS_UM = (6.0, 8.0, 10.0, 12.0, 14.0)  # radii of discs: some 8 fit into dermis, not epidermis
 _CROWD_UM, _CROWD_REACH_UM = 9.0, 60.0  # the thinnest crowd, half; what lies around it
@@ -54,6 +54,7 @@ def divide_by_nuclei(
     nuclear: FloatArray,
     tissue: Mask,
     mpp: float,
+    levels: tuple[float, float],
     places_um: Floats,
     area_um2: Floats,
     settings: AnatomySettings,
@@ -69,6 +70,8 @@ def divide_by_nuclei(
         bool (h, w).
     mpp
         um/px, some 2.
+    levels
+        What the nuclear stain is between nuclei of dermis, and in a typical nucleus.
     places_um, area_um2
         Centroids (n, 2), y and x, and areas (n,) of nuclei in what is `crowded`, but for heaps.
 
@@ -77,7 +80,11 @@ def divide_by_nuclei(
     Compartments. Without epidermis all tissue is dermis, and `reason` says what was seen.
     """
     # Where nuclei touch each other they are not found one by one, but they are bright.
-    nuclei = _discs(places_um, area_um2, nuclear.shape, mpp) | _nuclei(nuclear, mpp, _BRIGHT)
+    # Where tissue shines by itself they must stand out from that.
+    between, typical = levels
+    scale = NUCLEAR_LEVEL / (typical - between) if typical > between else 1.0
+    clumps = _nuclei((nuclear - np.float32(between)) * np.float32(scale), mpp, _BRIGHT)
+    nuclei = _discs(places_um, area_um2, nuclear.shape, mpp) | clumps
     stains = np.zeros((*nuclear.shape, 3), np.float32)
     stains[..., 0] = closeness(nuclei, mpp)
     stains[..., 0] *= np.float32(NUCLEAR_LEVEL)
