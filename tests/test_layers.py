@@ -15,7 +15,7 @@ from histoquant.border import FULL, sharpen
 from histoquant.brown import brown_surface
 from histoquant.epithelium import find_crowds, find_epithelium
 from histoquant.evidence import Coarse, Looks, average, ground_of, weigh
-from histoquant.layers import CROWDED, _sunken, dense_keratin, name_layers
+from histoquant.layers import CROWDED, dense_keratin, name_layers
 from histoquant.nuclear_anatomy import _corners, _end_at_nuclei, _full_notches
 from histoquant.quality import hide
 from histoquant.quality.folds import find_folds
@@ -154,17 +154,6 @@ def test_between_crowded_cells_lies_dermis_and_between_keratinocytes_cytoplasm()
     hidden[:, 198:202] = False  # a line of collagen, whose pixels say nothing
     stain[~hidden] = -0.1
     assert ground_of(stain, hidden, 2.0)[20:-20, 20:380].min() == pytest.approx(0.04)
-
-
-@pytest.mark.parametrize(("deep_um", "wide_um", "sunken"), [(94, 40, False), (300, 60, True)])
-def test_a_ridge_with_a_vessel_at_its_tip_is_no_follicle(deep_um, wide_um, sunken):
-    mpp = 4.0
-    outside, epidermis = Y < 20, (Y >= 20) & (Y < 39)
-    part = (abs(X - 200) * 2 * mpp < wide_um) & (Y >= 39) & ((Y - 39) * mpp < deep_um)
-    surface = epidermis | part
-    found = _sunken(surface, outside, np.zeros_like(surface), ~surface & ~outside, mpp)
-    assert found[part].any() == sunken
-    assert not found[epidermis].any()
 
 
 # Epidermis of 72 um under corneum of 16 um, at 4 um/px.

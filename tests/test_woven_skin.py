@@ -31,6 +31,10 @@ CASES = {
     "blotches of haze and a line": Case("strong_haze", "col7", 10),
     "corneum like a basket": Case("basket_weave", "p16", 7),
     "thin and flat": Case("thin_aged", "col7"),
+    "follicles, one along a cut edge": Case(
+        "follicle", "p16", 9, most={"length": 0.04, "p95_um": 8.0}
+    ),
+    "follicles and a line": Case("follicle", "col7", 9),
     "torn": Case("torn", "col7", most={"false": 0.08, "length": 0.09, "thickness": 0.12}),
     "brown corneum": Case("dark_corneum", "p16"),
     "brown corneum and a line": Case("dark_corneum", "col7"),

@@ -11,10 +11,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from histoquant.cut_edges import beside_cut_edges
 from histoquant.epithelium import smooth_within
 from histoquant.evidence import Looks
+from histoquant.follicles import CANAL_UM, LOOK_THROUGH_UM, find_canals, find_sunken, half_widths
 from histoquant.tissue import closed, distance_um, drop_small, from_nearest, open_glass, opened
-from histoquant.windowed import window_around
 
 FloatArray = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -27,7 +28,6 @@ CROWDED = 5
 _CORNEUM_UM = 45.0  # thickest layer between viable epidermis and glass called stratum corneum
 _THICK_CORNEUM_UM = 110.0  # thickest where a far larger dermis lies on the other side
 _MAX_THICK_SHARE = 0.5  # of that dermis
-_LOOK_THROUGH_UM = 300.0  # epithelium thicker than this is no epidermis to look through
 _KERATIN_UM, _KERATIN_RATIO = 5.0, 1.5  # keratin: evenly this much denser than the epidermis
 _MIN_KERATIN_UM2 = 2000.0
 _LEAST_OD = 1e-3  # of what is divided by
@@ -39,16 +39,6 @@ _MIN_PARTED_SHARE = 0.15  # of one that is wider than corneum
 _MIN_PARTED_UM2 = 8000.0  # of one that looks as the rest of the dermis does
 _MIN_BOUND = 0.5  # of it that lies at epithelium, over what lies at the outside: flakes are free
 _ALIKE, _ALIKE_BROWN = 0.3, 0.1  # most that two pieces of dermis differ: of the stain; in share
-_MOUTH_UM = 60.0  # half the width of the widest opening of a follicle
-_BASE_SHARE = 0.6  # of the junction lies above it; follicles make up less than the rest
-_SUNKEN_RATIO, _LEAST_SUNKEN_UM = 1.9, 160.0  # rete ridges reach less deep
-_SMALL_SUNKEN_UM2, _SMALL_SUNKEN_RATIO = 6000.0, 1.08
-_SUNKEN_SHAPE = 0.55  # depth over width of what is cut off, at least
-_SUNKEN_HALF_UM = 100.0  # half the width of a follicle, at most
-_SUNKEN_VIEW_UM = 250.0  # around the epidermis: the open surface, from a mouth's width off
-_CANAL_UM, _CANAL_DEPTH_UM, _WALL_UM = 40.0, 50.0, 30.0  # of a follicle: widest, least, thickest
-_LEAST_FULL = 0.2  # of a canal, with keratin
-_LID_UM, _LONG_CANAL_UM = 24.0, 100.0  # epithelium drawn over a mouth; less deep are papillae
 _MIN_SURFACE_UM = 60.0  # epithelium with less free surface is a follicle or a gland
 
 
@@ -126,7 +116,7 @@ def name_layers(
     whole = epithelium
     if looks is not None:  # by nuclei alone, gaps between them are as narrow as canals
         # Across the mouths of follicles, or keratin in their canals would join corneum to dermis.
-        whole = (closed(epithelium, _CANAL_UM / 2, mpp) | epithelium) & ~glass & ~keratin
+        whole = (closed(epithelium, CANAL_UM / 2, mpp) | epithelium) & ~glass & ~keratin
     spanned, whole = whole, whole & tissue
     corneum = keratin | _corneum(tissue & ~whole & ~keratin, whole, glass, mpp)
     corneum |= _flakes(tissue & ~whole & ~corneum, corneum | glass, whole, looks, mpp)
@@ -136,7 +126,7 @@ def name_layers(
         freed = rest & ~corneum & np.isin(before, (EPIDERMIS, ADNEXA))
         corneum |= freed & from_nearest(corneum, rest & ~freed)
     gaps = whole & ~epithelium
-    canals = _canals(spanned & ~epithelium, tissue, corneum | glass, mpp)
+    canals = find_canals(spanned & ~epithelium, tissue, corneum | glass, mpp)
     # Other gaps are what lies before them: notches of the surface, papillae, corners of dermis.
     corneum |= (canals & tissue) | (gaps & from_nearest(corneum, tissue & ~whole))
     outside = corneum | glass
@@ -145,35 +135,14 @@ def name_layers(
         # of keratin and gaps, which are not the skin's surface.
         outside |= ~tissue & from_nearest(corneum, tissue)
     surface, adnexa = _split_adnexa(epithelium, outside, mpp)
-    sunken = _sunken(surface, outside, canals, tissue & ~whole & ~corneum, mpp)
+    cut = beside_cut_edges(tissue, surface, mpp)
+    sunken = find_sunken(surface, outside, cut, canals, tissue & ~whole & ~corneum, mpp)
     surface, adnexa = surface & ~sunken, adnexa | sunken
     labels = tissue.astype(np.uint8) * np.uint8(DERMIS)
     labels[corneum] = STRATUM_CORNEUM
     labels[adnexa] = ADNEXA
     labels[surface] = EPIDERMIS
     return labels
-
-
-def _canals(gaps: Mask, tissue: Mask, outside: Mask, mpp: float) -> Mask:
-    """Narrow gaps in the epithelium that lead from outside into the depth: follicles that open.
-
-    There is keratin in them, if not everywhere; cracks are empty.
-
-    A papilla is as narrow, but has epidermis between it and the outside, thicker than what may be
-    drawn over a mouth full of keratin.
-    """
-    count, numbers = cv2.connectedComponents(gaps.astype(np.uint8), connectivity=4)
-    pieces = np.asarray(numbers, np.int64)
-    depth = distance_um(outside, mpp)
-    top, bottom = np.full(count, np.inf, np.float32), np.zeros(count, np.float32)
-    np.minimum.at(top, pieces[gaps], depth[gaps])
-    np.maximum.at(bottom, pieces[gaps], depth[gaps])
-    opens = (top <= 1.5 * mpp) & (bottom >= _CANAL_DEPTH_UM)
-    opens |= (top <= _LID_UM) & (bottom >= _LONG_CANAL_UM)
-    area, full = (np.bincount(pieces[m], minlength=count) for m in (gaps, gaps & tissue))
-    opens &= full >= _LEAST_FULL * area
-    opens[0] = False
-    return np.asarray(opens[pieces])
 
 
 def _corneum(rest: Mask, epithelium: Mask, glass: Mask, mpp: float) -> Mask:
@@ -190,7 +159,7 @@ def _corneum(rest: Mask, epithelium: Mask, glass: Mask, mpp: float) -> Mask:
     way = (entry - pixels) / np.maximum(np.hypot(*(entry - pixels).T), 1e-6)[:, None]
     body, limit = rest & ~near, np.array(rest.shape) - 1
     votes = np.zeros(rest.shape, np.float32)
-    for step in np.arange(2, _LOOK_THROUGH_UM / mpp, 2):
+    for step in np.arange(2, LOOK_THROUGH_UM / mpp, 2):
         at = np.clip(np.round(entry + step * way).astype(int), 0, limit)
         inside = epithelium[tuple(at.T)]
         out = ~inside
@@ -261,7 +230,7 @@ def _flakes(rest: Mask, outside: Mask, epithelium: Mask, looks: Looks | None, mp
     carried = _largest_neighbour(pieces, count, epithelium, mpp)
     near = thick & (distance_um(outside, mpp) <= 2 * _RIM_UM)
     free = np.bincount(pieces[near], minlength=count)
-    narrow = 2 * _half_widths(thick, pieces, count, mpp) <= _THICK_CORNEUM_UM
+    narrow = 2 * half_widths(thick, pieces, count, mpp) <= _THICK_CORNEUM_UM
     thin = narrow & (area <= _MAX_THICK_SHARE * _largest_rival(pieces, area, epithelium, mpp))
     # A follicle parts the dermis: a piece of it may be less than half as large.
     alike = _like_largest(pieces, area, looks)
@@ -332,79 +301,3 @@ def _split_adnexa(epithelium: Mask, outside: Mask, mpp: float) -> tuple[Mask, Ma
     surface = free_um >= _MIN_SURFACE_UM
     surface[0] = False
     return surface[pieces], epithelium & ~surface[pieces]
-
-
-def _sunken(surface: Mask, outside: Mask, canals: Mask, dermis: Mask, mpp: float) -> Mask:
-    """Parts of the epidermis that reach far deeper than its rete ridges: follicles that open.
-
-    Depth is taken from the skin surface: the mouth of a follicle, filled with keratin, is none,
-    nor is glass that only dermis borders on.
-    Around `canals` it is their walls. Elsewhere a part is cut off at the level that most of the
-    junction lies above, if it is deeper from there than wide: epithelium that is thick over a long
-    way is no follicle. The walls of a follicle run downwards and have no say in that level.
-    """
-    sunken = np.zeros_like(surface)
-    if surface.any():
-        view = window_around(surface, round(_SUNKEN_VIEW_UM / mpp))
-        sunken[view] = _sunken_in_view(
-            surface[view], outside[view], canals[view], dermis[view], mpp
-        )
-    return sunken
-
-
-def _sunken_in_view(surface: Mask, outside: Mask, canals: Mask, dermis: Mask, mpp: float) -> Mask:
-    depth = _depth_below_skin(surface, outside, dermis, mpp)
-    away = distance_um(canals, mpp)
-    walls = surface & (away <= _WALL_UM) & (away < depth)
-    kept = surface & ~walls
-    border = kept & (distance_um(dermis, mpp) <= 1.5 * mpp) & np.isfinite(depth)
-    if not border.any():
-        return walls
-    base = _level(depth, border, kept)
-    deepest = min(max(_LEAST_SUNKEN_UM, _SUNKEN_RATIO * base), _LOOK_THROUGH_UM)
-    below = kept & (depth > min(base, deepest)) & np.isfinite(depth)
-    count, numbers = cv2.connectedComponents(below.astype(np.uint8), connectivity=4)
-    pieces = np.asarray(numbers, np.int32)
-    innermost = np.zeros(count, np.float32)
-    np.maximum.at(innermost, np.asarray(pieces, np.int64)[below], depth[below])
-    reach = np.maximum(innermost - min(base, deepest), 0)
-    area = np.bincount(pieces.ravel(), minlength=count) * mpp**2
-    # A ridge with a vessel against its tip is hardly deeper than ridges get, and small.
-    enough = np.where(area < _SMALL_SUNKEN_UM2, _SMALL_SUNKEN_RATIO, 1.0) * deepest
-    sinks = (innermost > enough) & (reach**2 >= _SUNKEN_SHAPE * area)
-    sinks &= _half_widths(below, pieces, count, mpp) <= _SUNKEN_HALF_UM
-    sinks[0] = False
-    return np.asarray(sinks[pieces]) | walls
-
-
-def _depth_below_skin(surface: Mask, outside: Mask, dermis: Mask, mpp: float) -> FloatArray:
-    """Distance (um) of every pixel to the open skin surface, drawn on over mouths of follicles."""
-    mouth = int(np.ceil(_MOUTH_UM / mpp)) + 1
-    wide = np.pad(outside, mouth, mode="edge")  # glass at the picture's end may go on
-    away = distance_um(distance_um(~wide, mpp) > _MOUTH_UM, mpp)[mouth:-mouth, mouth:-mouth]
-    to_skin = distance_um(surface, mpp)
-    skin = (away <= _MOUTH_UM) & (to_skin <= _MOUTH_UM) & (to_skin <= distance_um(dermis, mpp))
-    return distance_um(skin, mpp)
-
-
-def _level(depth: FloatArray, border: Mask, surface: Mask) -> float:
-    """The depth that `_BASE_SHARE` of the border lies above, as seen from the open surface."""
-    known = np.where(np.isfinite(depth), depth, 0)
-    down = np.gradient(cv2.GaussianBlur(known, (0, 0), 2.0))
-    across = np.gradient(cv2.GaussianBlur(surface.astype(np.float32), (0, 0), 2.0))
-    facing = np.abs(down[0] * across[0] + down[1] * across[1])
-    weight = (facing / np.maximum(np.hypot(*down) * np.hypot(*across), 1e-6))[border]
-    order = np.argsort(depth[border])
-    share = np.cumsum(weight[order]) / max(float(weight.sum()), 1e-6)
-    at = min(int(np.searchsorted(share, _BASE_SHARE)), len(order) - 1)
-    return float(depth[border][order[at]])
-
-
-def _half_widths(
-    mask: Mask, pieces: npt.NDArray[np.int32], count: int, mpp: float
-) -> npt.NDArray[np.float32]:
-    """Radius (um) of the largest disc within each of `count` numbered pieces of `mask`."""
-    inner = distance_um(~np.pad(mask, 1, mode="edge"), mpp)[1:-1, 1:-1]
-    widest = np.zeros(count, np.float32)
-    np.maximum.at(widest, np.asarray(pieces, np.int64)[mask], inner[mask])
-    return widest

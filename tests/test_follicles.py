@@ -1,0 +1,107 @@
+"""Follicles that open on the skin, and cut edges: which epithelium there is no epidermis."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from histoquant.cut_edges import beside_cut_edges
+from histoquant.follicles import find_sunken
+from histoquant.layers import ADNEXA, EPIDERMIS, name_layers
+
+MPP = 4.0
+Y, X = np.mgrid[:260, :400]
+NOTHING = np.zeros(Y.shape, bool)
+
+
+def sunken(surface, outside=Y < 20, cut=NOTHING):
+    dermis = ~surface & ~outside
+    return find_sunken(surface, outside, cut, NOTHING, dermis, MPP)
+
+
+def strip(x, deep_um, wide_um, lean=0.0, top=39):
+    """A part of epithelium below a plate: its middle at the top, its depth, its width."""
+    return (
+        (np.abs(X - x - lean * (Y - top)) * 2 * MPP < wide_um)
+        & (top <= Y)
+        & ((Y - top) * MPP < deep_um)
+    )
+
+
+PLATE = (Y >= 20) & (Y < 39)
+
+
+@pytest.mark.parametrize(("deep_um", "wide_um", "sinks"), [(94, 40, False), (300, 60, True)])
+def test_a_ridge_with_a_vessel_at_its_tip_is_no_follicle(deep_um, wide_um, sinks):
+    part = strip(200, deep_um, wide_um)
+    found = sunken(PLATE | part)
+    assert found[part].any() == sinks
+    assert not found[PLATE].any()
+
+
+def test_walls_of_follicles_do_not_draw_the_level_down():
+    """Two long follicles in a short section are most of its border, and still cut off high up."""
+    short = (X > 120) & (X < 280)
+    follicles = strip(160, 640, 60) | strip(240, 640, 60)
+    found = sunken((PLATE | follicles) & short, outside=(Y < 20) | ~short)
+    assert found[follicles & (Y > 55)].all()
+    assert not found[PLATE].any()
+
+
+def test_a_ridge_that_has_grown_together_with_a_follicle_stays():
+    follicle = strip(200, 500, 60)
+    ridge = (Y >= 39) & (Y < 49) & (X >= 200) & (X < 250)
+    ridges = np.logical_or.reduce([strip(x, 30, 40) for x in range(20, 400, 30) if x < 170])
+    found = sunken(PLATE | follicle | ridge | ridges)
+    assert found[follicle & (Y > 60)].all()
+    assert not found[ridge & (X > 235)].any()
+
+
+def section(epithelium, tissue):
+    return name_layers(epithelium & tissue, NOTHING, tissue, MPP)
+
+
+# 600 um of skin with a straight cut edge on either side, at 4 um/px.
+TISSUE = (Y >= 20) & (Y < 240) & (X >= 60) & (X < 340)
+
+
+def test_a_follicle_laid_open_along_a_cut_edge_is_no_epidermis():
+    skin = TISSUE & (Y < 38)
+    wall = TISSUE & (X >= 322) & (Y >= 60) & (Y < 140)
+    labels = section(skin | wall, TISSUE)
+    assert (labels[wall & (Y > 80)] == ADNEXA).mean() > 0.95
+    assert (labels[skin & (X < 300)] == EPIDERMIS).all()
+
+
+def test_epidermis_on_both_sides_of_a_gap_or_round_a_bend_is_skin():
+    gap = (X > 150) & (X < 220)
+    skin = TISSUE & (Y < 38) & ~gap
+    assert (section(skin, TISSUE)[skin] == EPIDERMIS).all()
+    # The same bent to a quarter of a circle of 700 um: no sharp corner on its way.
+    away = np.hypot(Y - 240.0, X - 60.0)
+    bent = (away < 175) & (Y < 240) & (X >= 60)
+    rim = bent & (away > 157) & (np.abs(np.arctan2(240.0 - Y, X - 60.0) - np.pi / 4) > 0.15)
+    labels = section(rim, bent)
+    assert (labels[rim] == EPIDERMIS).mean() > 0.99
+
+
+def test_the_ends_of_the_skin_are_cut_and_its_surface_is_not():
+    skin = TISSUE & (Y < 38)
+    beside = beside_cut_edges(TISSUE, skin, MPP)
+    assert not beside[19, 80:320].any()
+    assert beside[36, 340:345].all()
+    assert beside[36, 55:60].all()
+    assert not beside_cut_edges(TISSUE, NOTHING, MPP).any()
+
+
+@pytest.mark.parametrize("turn", range(4))
+@pytest.mark.parametrize("mirror", [False, True])
+def test_edges_are_cut_whichever_way_the_section_lies(turn, mirror):
+    skin = TISSUE & (Y < 38) | (TISSUE & (X >= 322) & (Y >= 60) & (Y < 140))
+    plain = beside_cut_edges(TISSUE, skin, MPP)
+
+    def laid(mask):
+        return np.ascontiguousarray(np.rot90(mask[:, ::-1] if mirror else mask, turn))
+
+    again = beside_cut_edges(laid(TISSUE), laid(skin), MPP)
+    assert (again == laid(plain)).mean() > 0.98
