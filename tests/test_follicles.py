@@ -8,6 +8,7 @@ import pytest
 from histoquant.cut_edges import beside_cut_edges
 from histoquant.follicles import find_sunken
 from histoquant.layers import ADNEXA, EPIDERMIS, name_layers
+from histoquant.tissue import distance_um
 
 MPP = 4.0
 Y, X = np.mgrid[:260, :400]
@@ -58,7 +59,7 @@ def test_a_ridge_that_has_grown_together_with_a_follicle_stays():
 
 
 def section(epithelium, tissue):
-    return name_layers(epithelium & tissue, NOTHING, tissue, MPP)
+    return name_layers(epithelium & tissue, np.zeros_like(tissue), tissue, MPP)
 
 
 # 600 um of skin with a straight cut edge on either side, at 4 um/px.
@@ -77,21 +78,61 @@ def test_epidermis_on_both_sides_of_a_gap_or_round_a_bend_is_skin():
     gap = (X > 150) & (X < 220)
     skin = TISSUE & (Y < 38) & ~gap
     assert (section(skin, TISSUE)[skin] == EPIDERMIS).all()
-    # The same bent to a quarter of a circle of 700 um: no sharp corner on its way.
+    # The same bent to a quarter of a circle of 700 um, a gap of 41 degrees in it: no sharp corner.
     away = np.hypot(Y - 240.0, X - 60.0)
     bent = (away < 175) & (Y < 240) & (X >= 60)
-    rim = bent & (away > 157) & (np.abs(np.arctan2(240.0 - Y, X - 60.0) - np.pi / 4) > 0.15)
+    rim = bent & (away > 157) & (np.abs(np.arctan2(240.0 - Y, X - 60.0) - np.pi / 4) > 0.36)
     labels = section(rim, bent)
     assert (labels[rim] == EPIDERMIS).mean() > 0.99
 
 
-def test_the_ends_of_the_skin_are_cut_and_its_surface_is_not():
-    skin = TISSUE & (Y < 38)
-    beside = beside_cut_edges(TISSUE, skin, MPP)
-    assert not beside[19, 80:320].any()
-    assert beside[36, 340:345].all()
-    assert beside[36, 55:60].all()
+def test_the_end_of_the_skin_is_no_cut_edge_of_its_own():
+    assert not beside_cut_edges(TISSUE, TISSUE & (Y < 38), MPP).any()
     assert not beside_cut_edges(TISSUE, NOTHING, MPP).any()
+
+
+@pytest.mark.parametrize("follicles", [1, 3])
+def test_a_smaller_part_of_the_skin_with_a_follicle_is_skin(follicles):
+    y, x = np.mgrid[:300, :900]
+    tissue = (y >= 20) & (y < 280) & (x >= 40) & (x < 860)
+    skin = tissue & (y < 38) & ((x < 600) | (x >= 660))
+    own = np.zeros_like(tissue)
+    for middle in [740, 150, 300, 450][: follicles + 1]:
+        own |= (np.abs(x - middle) < 8) & (y >= 38) & (y < 188)
+    labels = section(skin | own, tissue)
+    assert (labels[skin] == EPIDERMIS).mean() > 0.99
+    assert (labels[own & (y > 70)] == ADNEXA).all()
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+@pytest.mark.parametrize("high_um", [132, 212])
+@pytest.mark.parametrize("taper", [0.0, -0.2])
+def test_skin_beyond_a_papilloma_is_skin(high_um, taper, mirror):
+    """On slanted ends a flank and what lies beyond it turn as a cut edge does."""
+    y, x = np.mgrid[:420, :1180]
+    tissue = (y >= 150) & (y < 400) & (x >= 40) & (x < 840 + (y - 150))
+    tissue |= (np.abs(x - 590) < 50 + taper * (y - 150)) & (y >= 150 - high_um / 4) & (y <= 150)
+    sky = ~tissue & (y < 151) & (x >= 40) & (x < 840)
+    skin = tissue & (distance_um(sky, MPP) <= 76)
+    if mirror:
+        tissue, skin, x = (np.ascontiguousarray(m[:, ::-1]) for m in (tissue, skin, x))
+    labels = section(skin, tissue)
+    assert (labels[skin & (x > 660)] == EPIDERMIS).mean() > 0.99
+
+
+def test_skin_as_long_on_two_sides_of_an_edge_is_skin():
+    skin = TISSUE & ((Y < 38) | ((X >= 322) & (Y < 220)))
+    assert (section(skin, TISSUE)[skin] == EPIDERMIS).all()
+
+
+def test_epithelium_all_round_or_on_both_sides_has_no_cut_edge():
+    inner = (Y >= 38) & (Y < 222) & (X >= 78) & (X < 322)
+    gap = (X >= 322) & (np.abs(Y - 130) < 30)
+    assert not beside_cut_edges(TISSUE, TISSUE & ~inner & ~gap, MPP).any()
+    # An ear: two sides that meet in a sharp tip, one far shorter than the other.
+    ear = (Y >= 20) & (Y < 20 + 0.35 * (X - 20)) & (X >= 20) & (X < 380)
+    rim = ear & ((Y < 36) | ((Y > 4 + 0.35 * (X - 20)) & (X < 200)))
+    assert not beside_cut_edges(ear, rim, MPP).any()
 
 
 @pytest.mark.parametrize("turn", range(4))

@@ -100,7 +100,8 @@ def test_by_nuclei_epidermis_ends_above_the_outermost_but_not_at_bits_of_keratin
         nuclear[30] = 0.5
         y, x = np.r_[y, np.full(40, 30)], np.r_[x, np.arange(5, 400, 10)]
     places_um = (np.stack([y, x], axis=1) + 0.5) * mpp
-    _end_at_nuclei(labels, nuclear, places_um, labels > 0, mpp)
+    nothing = np.zeros(Y.shape, bool)
+    _end_at_nuclei(labels, nuclear, nothing, places_um, labels > 0, mpp)
     top = (labels == EPIDERMIS).argmax(axis=0)[20:-20]
     # Row 45, its radius of 3 um and 3 um of cytoplasm, each a whole pixel of 2 um.
     assert abs(top - 43).max() <= 1
@@ -114,7 +115,7 @@ def test_by_too_few_nuclei_the_end_of_epidermis_stays():
     before = labels.copy()
     nuclear = np.zeros(Y.shape, np.float32)
     for places_um in (np.zeros((0, 2)), np.array([[120.0, 100.0], [120.0, 600.0]])):
-        _end_at_nuclei(labels, nuclear, places_um, labels > 0, 2.0)
+        _end_at_nuclei(labels, nuclear, nuclear > 0, places_um, labels > 0, 2.0)
         np.testing.assert_array_equal(labels, before)
 
 

@@ -17,6 +17,7 @@ from histoquant.tissue import closed, distance_um, opened
 
 Mask = npt.NDArray[np.bool_]
 Points = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.float64]
 
 _CRACK_UM, _FLAKE_UM = 20.0, 30.0  # half the width of what the outline runs across and leaves out
 _STEP_UM, _SMOOTH_STEPS = 8.0, 3.0
@@ -29,6 +30,8 @@ _BRIDGE_STEPS = 12  # longest part without epithelium within a run
 _MIN_STEPS = 6
 _END_STEPS = 36  # of a run, for its direction near its end
 _MAX_SHARE = 0.6  # of the length of the skin
+_END_FACE_STEPS = 30  # the skin's own end, with corneum: epidermis of 170 um
+_MOST_COVERED = 0.75  # of the outline; a section with epithelium all round has no cut edges
 
 
 def beside_cut_edges(tissue: Mask, surface: Mask, mpp: float) -> Mask:
@@ -75,33 +78,30 @@ def _evenly(ring: Points, mpp: float) -> Points | None:
 
 
 def _edges_of(ring: Points, near: Mask) -> list[Points]:
-    if near.all() or not near.any():
+    if not near.any() or near.mean() > _MOST_COVERED:
         return []
-    corners = _corners(ring)
+    turn = _turns(ring)
     start = _after_longest_gap(near)
-    runs = _runs(np.roll(near, -start), np.roll(corners, -start))
-    if len(runs) < 2:
-        return []
-    line = np.roll(ring, -start, axis=0)
-    corner_at = np.flatnonzero(np.roll(corners, -start))
-    longest = max(range(len(runs)), key=lambda k: len(runs[k]))
+    line, turn = np.roll(ring, -start, axis=0), np.roll(turn, -start)
+    sharpest = maximum_filter1d(turn, 2 * _CHORD_STEPS + 1, mode="wrap")
+    corners = (turn >= _CORNER_DEG) & (turn == sharpest)
+    runs = _runs(np.roll(near, -start), corners)
+    longest = max(range(len(runs)), key=lambda k: len(runs[k])) if runs else 0
     found = [
-        *_outermost(line, corner_at, runs[longest:], len(runs[longest])),
-        *_outermost(line, corner_at, runs[longest::-1], len(runs[longest])),
+        run
+        for chain in (runs[longest:], runs[longest::-1])
+        for run in _outermost(line, turn, np.flatnonzero(corners), chain)
     ]
     return [line[run.start : run.stop] for run in found]
 
 
-def _corners(ring: Points) -> Mask:
-    """Where the outline turns sharply, on the scale of `_CHORD_STEPS`; of each turn the middle."""
+def _turns(ring: Points) -> Floats:
+    """How far the outline turns (degrees) on the scale of `_CHORD_STEPS`."""
     ahead = np.roll(ring, -_CHORD_STEPS, axis=0) - ring
-    behind = ring - np.roll(ring, _CHORD_STEPS, axis=0)
-    turn = _angle_deg(behind, ahead)
-    sharpest = maximum_filter1d(turn, 2 * _CHORD_STEPS + 1, mode="wrap")
-    return np.asarray((turn >= _CORNER_DEG) & (turn == sharpest))
+    return _angle_deg(ring - np.roll(ring, _CHORD_STEPS, axis=0), ahead)
 
 
-def _angle_deg(before: Points, after: Points) -> npt.NDArray[np.float64]:
+def _angle_deg(before: Points, after: Points) -> Floats:
     """Angle from one direction to another, positive at convex corners."""
     cross = before[..., 1] * after[..., 0] - before[..., 0] * after[..., 1]
     return np.asarray(np.degrees(np.arctan2(cross, (before * after).sum(axis=-1))))
@@ -128,23 +128,25 @@ def _runs(near: Mask, corners: Mask) -> list[range]:
 
 
 def _outermost(
-    line: Points, corner_at: npt.NDArray[np.int64], chain: list[range], longest: int
+    line: Points, turn: Floats, corner_at: npt.NDArray[np.int64], chain: list[range]
 ) -> list[range]:
-    """Of the runs from the skin outwards, the last ones that lie round a corner from it."""
-    skin, beyond = chain[0], []
+    """Of the runs from the longest one outwards, the last that lie round a corner from the skin.
+
+    Not the first of them where it is no longer than epidermis is thick: there the skin ends.
+    """
+    skin, beyond = chain[0] if chain else range(0), []
     for run in chain[1:]:
         first, second = sorted((skin, run), key=lambda r: r.start)
-        turn = float(_angle_deg(_course(line, first, -1), _course(line, second, 0)))
+        angle = float(_angle_deg(_course(line, first, -1), _course(line, second, 0)))
         between = (corner_at >= first.stop - _MIN_STEPS) & (corner_at <= second.start + _MIN_STEPS)
-        if (
-            _TURN_DEG[0] <= turn <= _TURN_DEG[1]
-            and between.any()
-            and (len(run) <= _MAX_SHARE * longest)
-        ):
+        is_cut = bool(between.any()) and _TURN_DEG[0] <= angle <= _TURN_DEG[1]
+        # A cut edge is straight; flanks of what stands out from the skin end in a concave corner.
+        is_cut &= float(turn[run.start : run.stop].min()) > -_CORNER_DEG
+        if is_cut and len(run) <= _MAX_SHARE * len(chain[0]):
             beyond.append(run)
         else:
             skin, beyond = run, []
-    return beyond
+    return beyond[1:] if beyond and len(beyond[0]) < _END_FACE_STEPS else beyond
 
 
 def _course(line: Points, run: range, end: int) -> Points:

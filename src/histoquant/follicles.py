@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from histoquant.tissue import distance_um, from_nearest
+from histoquant.tissue import distance_um
 from histoquant.windowed import window_around
 
 FloatArray = npt.NDArray[np.float32]
@@ -75,8 +75,7 @@ def find_sunken(
 def _sunken_in_view(
     surface: Mask, outside: Mask, cut: Mask, canals: Mask, dermis: Mask, mpp: float
 ) -> Mask:
-    skin = _open_skin(surface, outside, dermis, mpp) & ~cut
-    depth = distance_um(skin, mpp)
+    depth = distance_um(_open_skin(surface, outside, dermis, mpp) & ~cut, mpp)
     away = distance_um(canals, mpp)
     walls = surface & (away <= _WALL_UM) & (away < depth)
     kept = surface & ~walls
@@ -89,7 +88,7 @@ def _sunken_in_view(
         if not (found & ~sunken).any():
             break
         sunken |= found
-    return walls | sunken | _beneath(kept & ~sunken, sunken, skin, mpp)
+    return walls | sunken
 
 
 def _below_level(kept: Mask, depth: FloatArray, base: float, before: Mask, mpp: float) -> Mask:
@@ -123,30 +122,6 @@ def _beside(kept: Mask, sunken: Mask, depth: FloatArray, deepest: float, mpp: fl
     side = sunken & (away > _LEAN * (deepest - depth) + _SIDE_UM)
     _, numbers = cv2.connectedComponents((side | kept).astype(np.uint8), connectivity=4)
     return side & np.isin(numbers, np.unique(numbers[kept]))
-
-
-def _beneath(rest: Mask, sunken: Mask, skin: Mask, mpp: float) -> Mask:
-    """What is left below a follicle where a strip of dermis at a cut edge passes for its skin.
-
-    It hangs on what has sunken, is smaller, and lies deep below the skin of all that does not.
-    """
-    count, pieces = cv2.connectedComponents(rest.astype(np.uint8), connectivity=8)
-    numbers = np.asarray(pieces, np.int32)
-    hangs = np.zeros(count, np.bool_)
-    hangs[numbers[distance_um(sunken, mpp) <= 1.5 * mpp]] = True
-    area = np.bincount(numbers.ravel(), minlength=count)
-    hangs &= area < np.count_nonzero(sunken)
-    hangs[[0, 1 + int(np.argmax(area[1:]))] if count > 1 else 0] = False
-    owner = from_nearest(numbers, rest)
-    while hangs.any():
-        away = distance_um(skin & ~hangs[owner], mpp)
-        nearest = np.full(count, np.inf, np.float32)
-        np.minimum.at(nearest, numbers[rest], away[rest])
-        near = hangs & (nearest <= _LEAST_SUNKEN_UM)
-        if not near.any():
-            break
-        hangs &= ~near
-    return np.asarray(hangs[numbers])
 
 
 def _open_skin(surface: Mask, outside: Mask, dermis: Mask, mpp: float) -> Mask:

@@ -41,6 +41,7 @@ _SURFACE_UM = 60.0  # from glass inwards: where corneum may be
 _JUNCTION_UM = 12.0  # from dermis: stays as it was found
 _NUCLEUS_UM, _OUTER_UM = 3.0, 3.0  # radius of the flattest; what lies above the outermost
 _LEAST_PER_MM2 = 500.0  # nuclei of epidermis; there are thousands where they are found
+_LEAST_CONTRAST = 0.1  # of nuclei; less is noise
 _CLUMP_UM = 5.0  # from their outline: no single nucleus is as wide
 _COMPACT = 0.35  # of the usual nucleus: how far one stands out from what is long, at least
 _MIN_HOLE_UM2 = 2000.0
@@ -82,7 +83,7 @@ def divide_by_nuclei(
     # Where nuclei touch each other they are not found one by one, but they are bright.
     # Where tissue shines by itself they must stand out from that.
     between, typical = levels
-    scale = NUCLEAR_LEVEL / (typical - between) if typical > between else 1.0
+    scale = NUCLEAR_LEVEL / max(typical - between, _LEAST_CONTRAST)
     clumps = _nuclei((nuclear - np.float32(between)) * np.float32(scale), mpp, _BRIGHT)
     nuclei = _discs(places_um, area_um2, nuclear.shape, mpp) | clumps
     stains = np.zeros((*nuclear.shape, 3), np.float32)
@@ -95,7 +96,7 @@ def divide_by_nuclei(
     if not found.has_epidermis:
         reason = found.reason.replace("denser in hematoxylin", "denser in nuclei")
         return replace(found, reason=reason.replace("deviations of hematoxylin", "deviations"))
-    return _amend(found, nuclear, nuclei, tissue, places_um)
+    return _amend(found, nuclear, (nuclei, clumps), tissue, places_um)
 
 
 def _nuclei(nuclear: FloatArray, mpp: float, least: tuple[float, float]) -> Mask:
@@ -138,14 +139,18 @@ def dermal_ground(nuclear: FloatArray, tissue: Mask, mpp: float) -> float:
 
 
 def _amend(
-    found: Compartments, nuclear: FloatArray, nuclei: Mask, tissue: Mask, places_um: Floats
+    found: Compartments,
+    nuclear: FloatArray,
+    drawn: tuple[Mask, Mask],
+    tissue: Mask,
+    places_um: Floats,
 ) -> Compartments:
     """Add epithelium with sparse nuclei to the epidermis, and end it at its outermost nuclei."""
-    labels = found.labels.copy()
+    labels, (nuclei, clumps) = found.labels.copy(), drawn
     labels[_full_notches(labels, nuclei, found.mpp)] = EPIDERMIS
     labels[_notches(labels, found.mpp)] = EPIDERMIS
     labels[_corners(labels, found.mpp)] = STRATUM_CORNEUM
-    _end_at_nuclei(labels, nuclear, places_um, tissue, found.mpp)
+    _end_at_nuclei(labels, nuclear, clumps, places_um, tissue, found.mpp)
     # Where the two disagree the score must follow the labels, or contours stray.
     least = np.int8(2)
     score = np.where(
@@ -195,7 +200,7 @@ def _corners(labels: Labels, mpp: float) -> Mask:
 
 
 def _end_at_nuclei(
-    labels: Labels, nuclear: FloatArray, places_um: Floats, tissue: Mask, mpp: float
+    labels: Labels, nuclear: FloatArray, clumps: Mask, places_um: Floats, tissue: Mask, mpp: float
 ) -> None:
     """Draw the border of epidermis and corneum anew, in place: a ball rolls over the nuclei.
 
@@ -212,7 +217,7 @@ def _end_at_nuclei(
     if np.count_nonzero(centres & epidermal) < least:
         return
     # Where nuclei touch each other they are not found one by one, but they are bright.
-    centres |= distance_um(~_nuclei(nuclear, mpp, _BRIGHT), mpp) > _CLUMP_UM
+    centres |= distance_um(~clumps, mpp) > _CLUMP_UM
     # Sheets of keratin shine as nuclei do, and bits of them pass for nuclei; but they are long.
     apart = cv2.dilate(standing_out(nuclear, mpp), np.ones((3, 3)))
     inner = centres & epidermal
