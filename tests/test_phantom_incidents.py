@@ -83,20 +83,31 @@ def rim_and_beside(truth, shape):
 
 def test_in_fluorescence_linings_shine_and_pigment_takes_light(busy):
     scene, truth = busy
+    top, left, height, width = 200, 200, 260, 420
+    part = np.s_[top : top + height, left : left + width]
     recipe = fluorescence_recipe("hard_skin")
-    grey = FluorescenceRenderer(scene, recipe).render_channels(0, 0, *scene.shape).astype(float)
-    on, beside = rim_and_beside(truth, scene.shape)
+
+    def light(drawn):
+        renderer = FluorescenceRenderer(drawn, recipe)
+        return renderer.render_channels(top, left, height, width).astype(float)
+
+    def inside(points):
+        rows, columns = (points - [top, left]).astype(int).T
+        kept = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+        return rows[kept], columns[kept]
+
+    grey = light(scene)
+    on, beside = (mask[part] for mask in rim_and_beside(truth, scene.shape))
     assert grey[1][on].mean() > 1.3 * grey[1][beside].mean()
     own = truth.nuclei[truth.nuclei["compartment"] == "adnexa"]
-    nuclei = grey[0][own["y_px"].astype(int), own["x_px"].astype(int)]
+    nuclei = grey[0][inside(own[["y_px", "x_px"]].to_numpy())]
+    assert len(nuclei) > 50
     assert np.median(nuclei) > 3 * np.median(grey[0][beside])
 
     bare = replace(scene, extras=replace(scene.extras, pigment=scene.extras.pigment[:0]))
-    clear = FluorescenceRenderer(bare, recipe).render_channels(0, 0, *scene.shape).astype(float)
-    y, x = (scene.extras.pigment[:, :2] / scene.mpp).astype(int).T
-    inside = (y >= 0) & (y < scene.shape[0]) & (x >= 0) & (x < scene.shape[1])
-    y, x = y[inside], x[inside]
-    assert len(y) > 5
+    clear = light(bare)
+    y, x = inside(scene.extras.pigment[:, :2] / scene.mpp)
+    assert len(y) > 3
     assert np.mean(grey[:, y, x] / clear[:, y, x]) < 0.9
     assert np.mean(grey[:, beside] == clear[:, beside]) > 0.9
 
