@@ -78,10 +78,10 @@ def test_epidermis_on_both_sides_of_a_gap_or_round_a_bend_is_skin():
     gap = (X > 150) & (X < 220)
     skin = TISSUE & (Y < 38) & ~gap
     assert (section(skin, TISSUE)[skin] == EPIDERMIS).all()
-    # The same bent to a quarter of a circle of 700 um, a gap of 41 degrees in it: no sharp corner.
-    away = np.hypot(Y - 240.0, X - 60.0)
-    bent = (away < 175) & (Y < 240) & (X >= 60)
-    rim = bent & (away > 157) & (np.abs(np.arctan2(240.0 - Y, X - 60.0) - np.pi / 4) > 0.36)
+    # Bent to half a circle of 700 um, with a gap of 41 degrees and a bare end: no sharp corner.
+    away, angle = np.hypot(Y - 240.0, X - 200.0), np.arctan2(240.0 - Y, X - 200.0)
+    bent = (away < 175) & (Y < 240)
+    rim = bent & (away > 157) & (np.abs(angle - 2.0) > 0.36) & (angle < np.pi - 0.2)
     labels = section(rim, bent)
     assert (labels[rim] == EPIDERMIS).mean() > 0.99
 

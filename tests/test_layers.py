@@ -16,7 +16,12 @@ from histoquant.brown import brown_surface
 from histoquant.epithelium import find_crowds, find_epithelium
 from histoquant.evidence import Coarse, Looks, average, ground_of, weigh
 from histoquant.layers import CROWDED, dense_keratin, name_layers
-from histoquant.nuclear_anatomy import _corners, _end_at_nuclei, _full_notches
+from histoquant.nuclear_anatomy import (
+    _corners,
+    _end_at_nuclei,
+    _full_notches,
+    divide_by_nuclei,
+)
 from histoquant.quality import hide
 from histoquant.quality.folds import find_folds
 from histoquant.settings import AnatomySettings
@@ -107,6 +112,25 @@ def test_by_nuclei_epidermis_ends_above_the_outermost_but_not_at_bits_of_keratin
     assert abs(top - 43).max() <= 1
     assert (labels[20:40] == STRATUM_CORNEUM).all()
     assert (labels[50:70] == EPIDERMIS).all()
+
+
+def test_collagen_that_shines_as_much_as_dim_nuclei_is_dermis():
+    mpp = 2.0
+    tissue, skin = (Y >= 20) & (Y < 180), (Y >= 20) & (Y < 60)
+    rng = np.random.default_rng(0)
+    fibres = cv2.GaussianBlur(rng.normal(0, 1, Y.shape).astype(np.float32), (0, 0), 1.5)
+    nuclear = np.where(tissue, 0.2 + 0.12 * fibres / fibres.std(), 0).astype(np.float32)
+    nuclear[skin] = 0.2
+    places = [(y, x) for y in range(23, 60, 5) for x in range(3, 398, 5)]
+    places += [tuple(p) for p in rng.integers((64, 4), (176, 396), (60, 2))]
+    for y, x in places:
+        cv2.circle(nuclear, (int(x), int(y)), 1, 0.7, cv2.FILLED)
+    places_um, area_um2 = (np.array(places) + 0.5) * mpp, np.full(len(places), 30.0)
+    settings = AnatomySettings()
+    found = divide_by_nuclei(nuclear, tissue, mpp, (0.2, 0.7), places_um, area_um2, settings)
+    assert found.has_epidermis, found.reason
+    assert (found.labels[90:175, 20:-20] == DERMIS).mean() > 0.98
+    assert (found.labels[30:52, 20:-20] == EPIDERMIS).mean() > 0.98
 
 
 def test_by_too_few_nuclei_the_end_of_epidermis_stays():

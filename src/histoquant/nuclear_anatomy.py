@@ -96,7 +96,7 @@ def divide_by_nuclei(
     if not found.has_epidermis:
         reason = found.reason.replace("denser in hematoxylin", "denser in nuclei")
         return replace(found, reason=reason.replace("deviations of hematoxylin", "deviations"))
-    return _amend(found, nuclear, (nuclei, clumps), tissue, places_um)
+    return _amend(found, nuclear, nuclei, clumps, tissue, places_um)
 
 
 def _nuclei(nuclear: FloatArray, mpp: float, least: tuple[float, float]) -> Mask:
@@ -141,12 +141,13 @@ def dermal_ground(nuclear: FloatArray, tissue: Mask, mpp: float) -> float:
 def _amend(
     found: Compartments,
     nuclear: FloatArray,
-    drawn: tuple[Mask, Mask],
+    nuclei: Mask,
+    clumps: Mask,
     tissue: Mask,
     places_um: Floats,
 ) -> Compartments:
     """Add epithelium with sparse nuclei to the epidermis, and end it at its outermost nuclei."""
-    labels, (nuclei, clumps) = found.labels.copy(), drawn
+    labels = found.labels.copy()
     labels[_full_notches(labels, nuclei, found.mpp)] = EPIDERMIS
     labels[_notches(labels, found.mpp)] = EPIDERMIS
     labels[_corners(labels, found.mpp)] = STRATUM_CORNEUM
