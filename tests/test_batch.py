@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -578,6 +579,25 @@ def test_neighbours_of_a_dying_worker_are_not_given_up(client: Any, tmp_path: Pa
     assert {n for n, d in done.items() if d.lost} == {0, 1}
     assert [done[n].value for n in range(2, 12)] == list(range(2, 12))
     assert all(len((tmp_path / str(n)).read_text()) >= 2 for n in (0, 1))  # alone, at least
+
+
+def test_a_value_that_dies_with_its_worker_is_computed_again(client: Any, tmp_path: Path) -> None:
+    """Between the end of a task and the fetching of its value its worker may die of another."""
+
+    def task(number: int) -> int:
+        first = not (tmp_path / str(number)).exists()
+        (tmp_path / str(number)).touch()
+        if number == 1 and first:
+            threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGKILL)).start()
+        time.sleep(2 if number == 1 and not first else 0)
+        return number * number
+
+    values = {}
+    for done in schedule.run_on(client, task, list(range(6)), lambda: 2):
+        assert done.lost == ""
+        values[done.task] = done.value
+        time.sleep(1 if len(values) == 1 else 0)  # the ledger is written, slowly
+    assert values == {n: n * n for n in range(6)}
 
 
 def test_a_worker_that_restarts_slowly_is_waited_for(client: Any) -> None:

@@ -29,6 +29,7 @@ Task = TypeVar("Task")
 Value = TypeVar("Value")
 
 _DEATHS_FORGIVEN = 1  # of workers, in company and again alone
+_ENDED = ("finished", "error", "cancelled")  # of the states of a future
 _BOUNDS: dict[str, Any] = {
     "distributed.scheduler.allowed-failures": _DEATHS_FORGIVEN,
     "distributed.worker.profile.enabled": False,
@@ -101,12 +102,14 @@ def run_on(
 
     keep_busy()
     for future in done:
+        if future.status not in _ENDED:
+            done.add(future)  # its value died with a worker before it was fetched: it runs again
+            continue
         attempt = running.pop(future)
-        deaths = _deaths(future)
+        outcome, deaths = _outcome(future, attempt)
         suspected = deaths > 0 and not attempt.alone
         if suspected:
             suspects.append(_Attempt(attempt.task, alone=True, deaths=deaths))
-        outcome = _outcome(future, attempt.task, attempt.deaths + deaths)
         future.release()
         keep_busy()  # before the outcome is dealt with: the worker is waiting
         if not suspected:
@@ -237,23 +240,22 @@ def total_threads(client: Client) -> int:
     return max(1, int(sum(client.nthreads().values())))
 
 
-def _deaths(future: Any) -> int:
-    """How many workers died under a task before the scheduler gave it up; mostly none."""
+def _outcome(future: Any, attempt: _Attempt[Task]) -> tuple[Done[Task, Any], int]:
+    """Return what became of a task that ended, and how many workers it lost in this attempt."""
+    from distributed import CancelledError
     from distributed.scheduler import KilledWorker
 
-    error = future.exception() if future.status == "error" else None
-    return error.allowed_failures + 1 if isinstance(error, KilledWorker) else 0
-
-
-def _outcome(future: Any, task: Task, deaths: int) -> Done[Task, Any]:
-    if future.status == "finished":
-        return Done(task, future.result())
-    if future.status == "cancelled":
-        return Done(task, None, "the scheduler was lost")
-    if _deaths(future):
-        return Done(task, None, f"its worker died {deaths} times: killed, or out of memory")
-    error = future.exception()
-    return Done(task, None, f"the worker could not run it: {type(error).__name__}: {error}")
+    deaths, task = 0, attempt.task
+    try:  # a value may be lost even now: it is computed again then, or the last worker dies of it
+        return Done(task, future.result()), deaths
+    except CancelledError:
+        lost = "the scheduler was lost"
+    except KilledWorker as error:
+        deaths = error.allowed_failures + 1
+        lost = f"its worker died {attempt.deaths + deaths} times: killed, or out of memory"
+    except Exception as error:
+        lost = f"the worker could not run it: {type(error).__name__}: {error}"
+    return Done(task, None, lost), deaths
 
 
 def _check_workers(client: Client, address: str) -> None:
