@@ -1,8 +1,8 @@
 """Damaged slides by the thousand: each must give pixels or a SlideError, in bounded time and room.
 
 The cases run in a child process that may not use more memory than it is given; a timer ends
-it when one case takes too long (of the processor, as machines are busy; or stands still). A child that dies is a finding, and the next one goes on behind
-the case that killed it.
+it when one case takes too long (of the processor, as machines are busy; or stands still). A child
+that dies is a finding, and the next one goes on behind the case that killed it.
 """
 
 from __future__ import annotations

@@ -2,11 +2,14 @@
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
+from histoquant.anatomy import EPIDERMIS, find_compartments
 from histoquant.blocks import Block
 from histoquant.evidence import weigh
+from histoquant.settings import AnatomySettings
 
 Y, X = np.mgrid[:240, :400]
 ALL = np.ones(Y.shape, bool)
@@ -74,3 +77,67 @@ def test_haze_is_no_marker_in_nuclei():
     clear = weigh(picture * [1, 0.2, 1], ALL, "nuclear_marker", [BOX], 2.0, 1)
     assert evidence.hazy
     assert not clear.hazy
+
+
+def section(seed, dab_of):
+    """Stains at 2 um/px of a section with epidermis on top, its tissue, epidermis and nuclei.
+
+    `dab_of` gives the marker from the epidermis and a smooth random field.
+    """
+    rng = np.random.default_rng(seed)
+    height, width = 300, 700
+    y, x = np.mgrid[:height, :width]
+    tissue = (y >= 40) & (y < 280) & (x >= 30) & (x < 670)
+    epidermis = tissue & (y < 75 + 12 * np.sin(x / 25))
+    picture = np.zeros((height, width, 3), np.float32)
+    picture[..., 0] = np.where(epidermis, 0.22, 0.14)
+    places = []
+    for per_mm2, where in ((7000, epidermis), (900, tissue & ~epidermis)):
+        pixels = np.argwhere(where)
+        for row, column in rng.permutation(pixels)[: int(per_mm2 * 4e-6 * len(pixels))]:
+            picture[row - 2 : row + 2, column - 2 : column + 2, 0] = 0.6
+            places.append((2 * row, 2 * column))
+    field = cv2.GaussianBlur(rng.standard_normal((height, width)), (0, 0), 16)
+    picture[..., 1] = dab_of(epidermis, field)
+    picture += rng.normal(0, 0.03, picture.shape).astype(np.float32)
+    picture[~tissue] = 0
+    return cv2.GaussianBlur(picture, (0, 0), 0.7), tissue, epidermis, np.array(places, np.float64)
+
+
+def epidermis_found(picture, tissue, places_um):
+    od = np.full(len(places_um), 0.6)
+    found = find_compartments(
+        picture, tissue, 2.0, AnatomySettings(), "nuclear_marker", nuclei=lambda _: (places_um, od)
+    )
+    return found.labels == EPIDERMIS
+
+
+@pytest.mark.parametrize("share", [0.3, 0.7])
+def test_blotches_of_haze_are_no_epidermis(share):
+    """They keep far apart in brown, but hold no more nuclei than other dermis does."""
+    picture, tissue, epidermis, places_um = section(
+        0, lambda _, field: np.where(field > np.quantile(field, 1 - share), 0.4, 0.05)
+    )
+    found = epidermis_found(picture, tissue, places_um)
+    assert (found & epidermis).sum() > 0.8 * epidermis.sum()
+    assert (found & ~epidermis).sum() < 0.05 * epidermis.sum()
+
+
+@pytest.mark.parametrize("heap", [False, True])
+def test_brown_that_hides_nuclei_is_the_epidermis(heap):
+    """As a strong keratin stain does. Cells that crowd in the dermis are the only ones seen."""
+    picture, tissue, epidermis, places_um = section(
+        1, lambda epidermis, _: np.where(epidermis, 1.2, 0.05)
+    )
+    seen = ~epidermis[tuple(places_um.astype(int).T // 2)]
+    places_um = places_um[seen]
+    picture[..., 0][epidermis] = 0.12
+    if heap:
+        rows, columns = (a.ravel() for a in np.mgrid[150:220:7, 200:400:7])
+        places_um = np.concatenate([places_um, 2.0 * np.stack([rows, columns], axis=1)])
+        picture[150:220, 200:400, 0] = np.maximum(picture[150:220, 200:400, 0], 0.3)
+        for row, column in zip(rows, columns, strict=True):
+            picture[row - 2 : row + 2, column - 2 : column + 2, 0] = 0.6
+    found = epidermis_found(picture, tissue, places_um)
+    assert (found & epidermis).sum() > 0.9 * epidermis.sum()
+    assert (found & ~epidermis).sum() < 0.1 * epidermis.sum()

@@ -9,21 +9,19 @@ to nothing, and no step holds floats of the fine scale for more than a few windo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from histoquant.blocks import Block
 from histoquant.border import FULL, sharpen
-from histoquant.brown import broad_brown, brown_surface, stands_without
-from histoquant.cellularity import FindNuclei, count_nuclei
-from histoquant.epithelium import Told, find_crowds, find_epithelium, without
+from histoquant.cellularity import FindNuclei
+from histoquant.epithelium import find_crowds, without
 from histoquant.evidence import Coarse, Evidence, Looks, SecondStain, average, weigh
 from histoquant.layers import (
     ADNEXA as ADNEXA,
@@ -46,11 +44,12 @@ from histoquant.layers import (
 from histoquant.layers import (
     STRATUM_CORNEUM as STRATUM_CORNEUM,
 )
+from histoquant.second_stain import Found, Search, find_by_stains
 from histoquant.settings import AnatomySettings
-from histoquant.tissue import Pixels, distance_um, drop_small
+from histoquant.tissue import distance_um, drop_small
 from histoquant.tubules import find_tubules
 from histoquant.viable import end_at_nuclei
-from histoquant.windowed import Windowed, boxes_around, window_of
+from histoquant.windowed import Windowed, boxes_around, coarsen, enlarge, window_of
 
 Mask = npt.NDArray[np.bool_]
 Labels = npt.NDArray[np.uint8]
@@ -67,20 +66,7 @@ NAMES = {
 _MARGIN_UM = 200.0  # glass around the tissue that the work looks at; no step looks further
 _COARSE_UM = 4.0
 _MIN_DERMIS_UM2 = 10_000.0  # smaller pieces have no border worth sharpening
-_MIN_SEPARATION = 3.5  # standard deviations; noise in dermis alone comes to some 3, skin to 4-9
-# Where only sure pieces teach noise comes to 3.9, bundles of collagen to 4.2; but bundles hold 0.8
-# to 1.1 times as much stain in nuclei as what is around them, epithelium 1.2 to 3.3 times.
-_MIN_BESIDE_MARKER = (1.5, 3.5), (1.15, 3.9), (0.0, 4.7)  # from such a ratio on
-_MIN_UNDER_BROWN = 2.9  # where brown corneum lies on it, too
-_MIN_WITH_NUCLEI = 2.5  # where nuclei say that it is epithelium
-# Epithelium holds 3.6 to 9 times as many nuclei as what is around it, 2.5 times in one real slide;
-# bundles of collagen 0.8 to 2.4 times.
-_SURE_RATIO, _SURE_NUCLEI_PER_MM2 = 4.0, 2000.0  # epithelium that the stain does not keep apart
-_BARE_RATIO, _FEW_NUCLEI_PER_MM2 = 1.3, 300.0  # none, unless too few are found to say
-_NO_DOUBT = 7.5  # standard deviations from which on nuclei cannot speak against it
-_BARE_SHARE = 0.3  # of the fullest piece; epidermis beside a heap of lymphocytes comes to 0.5
 _LEAST_SCORE = 2  # of FULL
-_SHEET_RIM_UM = 8.0  # brown on both sides of the edge of a sheet is read alike
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,9 +197,8 @@ def find_compartments(
         evidence = weigh(stains, tissue, use, boxes, mpp, workers, unread, through_haze)
         return evidence, read(evidence)
 
-    found = _find(look, read, tissue.shape, factor, second, settings, workers)
-    if nuclei is not None and found.evidence.has_marker:
-        found = _by_nuclei(found, mpp, nuclei)
+    search = Search(look, read, tissue, mpp, settings, nuclei, workers)
+    found = find_by_stains(search, second)
     if found.why:
         return _only_dermis(tissue, mpp, found.why)
     evidence, sheets, separation = found.evidence, found.sheets, found.told.separation
@@ -227,7 +212,7 @@ def find_compartments(
     sharp |= rough == ADNEXA
     del rough
     coarse = [
-        _coarsen(sharp[window_of(box)], factor) & look.tissue
+        coarsen(sharp[window_of(box)], factor) & look.tissue
         for box, look in zip(boxes, looks, strict=True)
     ]
     if not any(mask.any() for mask in coarse):
@@ -248,99 +233,8 @@ def find_compartments(
     return Compartments(labels, mpp, score, "", separation)
 
 
-@dataclass(frozen=True, eq=False)
-class _Found:
-    """Epithelium on the coarse scale, field by field, and what it was told by.
-
-    `sheets` are brown stratum corneum; `why` there is none, or empty.
-    """
-
-    evidence: Evidence
-    fields: list[Coarse]
-    told: Told
-    sheets: list[Mask]
-    why: str
-
-
-def _find(
-    look: Callable[..., tuple[Evidence, list[Coarse]]],
-    read: Callable[[Evidence], list[Coarse]],
-    shape: tuple[int, ...],
-    factor: int,
-    second: SecondStain,
-    settings: AnatomySettings,
-    workers: int,
-) -> _Found:
-    """Find epithelium by what the second stain turns out to be good for on this slide."""
-    evidence, fields = look("marker" if second == "nuclear_marker" else second)
-    plain = fields  # in which brown counts for nothing
-    brown = broad_brown(fields, settings) if evidence.second == "marker" else []
-    is_brown = any(mask.any() for mask in brown)
-    if second == "nuclear_marker" and not is_brown:
-        evidence, fields = look(second)
-    beside = evidence.has_marker
-    none = [np.zeros_like(field.tissue) for field in fields]
-    if is_brown:  # whether it is the epidermis is told by what is not brown
-        bare = look("marker", through_haze=False)[1]
-        told = find_epithelium(bare, settings, workers, beside_marker=beside)
-        del bare
-        least = _MIN_UNDER_BROWN
-        if _no_epithelium(told, least) or not stands_without(fields, brown, told.epithelium):
-            evidence, fields = look("compartment")
-            told = find_epithelium(fields, settings, workers, brown)
-            return _Found(evidence, fields, told, none, _no_epithelium(told, _MIN_SEPARATION))
-    told = find_epithelium(fields, settings, workers, beside_marker=beside)
-    if not beside:
-        return _Found(evidence, fields, told, none, _no_epithelium(told, _MIN_SEPARATION))
-    sheets, most_od = brown_surface(plain, told.epithelium)
-    if any(sheet.any() for sheet in sheets):
-        around = _around(sheets, fields, shape, factor)
-        evidence = replace(evidence, keratin=around, keratin_od=most_od)
-        fields = read(evidence)
-        told = find_epithelium(fields, settings, workers, beside_marker=beside)
-    least = _MIN_UNDER_BROWN if is_brown else _least_beside_marker(told)
-    return _Found(evidence, fields, told, sheets, _no_epithelium(told, least))
-
-
-def _by_nuclei(found: _Found, mpp: float, find: FindNuclei) -> _Found:
-    """What was found, less pieces with too few nuclei; or why there is nothing."""
-    told, unread = found.told, found.evidence.unread
-    if told.separation < _MIN_WITH_NUCLEI or not any(mask.any() for mask in told.epithelium):
-        return found
-    readable = [field.tissue for field in found.fields]
-    if unread is not None:
-        readable = [
-            mask & ~_coarsen(unread[window_of(field.box)], round(field.mpp / mpp))
-            for mask, field in zip(readable, found.fields, strict=True)
-        ]
-    cells = count_nuclei(found.fields, told.epithelium, readable, mpp, find)
-    if np.isnan(cells.around) or np.isnan(cells.pieces).all():
-        return found
-    most = float(np.nanmax(cells.pieces))
-    sure = most >= max(_SURE_NUCLEI_PER_MM2, _SURE_RATIO * cells.around)
-    if not sure and (found.why or cells.around < _FEW_NUCLEI_PER_MM2):
-        return found  # too few are found to say
-    least = max(_BARE_RATIO * cells.around, _BARE_SHARE * most)
-    bare = cells.pieces < min(least, _SURE_NUCLEI_PER_MM2)
-    if not bare[1:].all():
-        own = [mask & ~bare[n] for mask, n in zip(told.epithelium, cells.numbers, strict=True)]
-        return replace(found, told=replace(told, epithelium=own), why="")
-    if told.separation >= _NO_DOUBT:
-        return found
-    why = (
-        f"the regions densest in hematoxylin hold {most:.0f} nuclei per mm2, what is around them "
-        f"{cells.around:.0f}; at least {_BARE_RATIO} times as many are needed for epidermis"
-    )
-    return replace(found, why=why)
-
-
-def _least_beside_marker(told: Told) -> float:
-    """Least separation of epithelium, the greater the fewer nuclei it holds."""
-    return next(least for ratio, least in _MIN_BESIDE_MARKER if told.nuclei_ratio >= ratio)
-
-
 def _name_coarsely(
-    found: _Found, settings: AnatomySettings, workers: int
+    found: Found, settings: AnatomySettings, workers: int
 ) -> tuple[list[Labels], list[Looks]]:
     """Coarse labels, with dermis that is crowded with cells apart, and what they were named by."""
     looks = [field.looks() for field in found.fields]
@@ -365,30 +259,6 @@ def _only_dermis(tissue: Mask, mpp: float, why: str) -> Compartments:
     labels = tissue.astype(np.uint8) * np.uint8(DERMIS)
     reason = "no tissue found" if not tissue.any() else f"no epidermis found: {why}"
     return Compartments(labels, mpp, np.full(tissue.shape, -FULL, np.int8), reason)
-
-
-def _no_epithelium(told: Told, least: float) -> str:
-    """Why nothing found can be epidermis; empty when it can."""
-    if not any(mask.any() for mask in told.epithelium):
-        return "no large region is denser in hematoxylin than the rest"
-    if told.separation < least:
-        return (
-            f"the densest regions lie only {told.separation:.1f} standard deviations of "
-            f"hematoxylin from the rest (at least {least} for epidermis with "
-            f"{told.nuclei_ratio:.1f} times as much stain in nuclei)"
-        )
-    return ""
-
-
-def _around(
-    sheets: Sequence[Mask], fields: Sequence[Coarse], shape: tuple[int, ...], factor: int
-) -> Mask:
-    """The sheets and what is within `_SHEET_RIM_UM` of them, on the fine grid."""
-    fine = np.zeros(shape, np.bool_)
-    for sheet, field in zip(sheets, fields, strict=True):
-        wide = distance_um(sheet, field.mpp) <= _SHEET_RIM_UM
-        fine[window_of(field.box)] = _enlarge(wide, field.box, factor)
-    return fine
 
 
 def _name(
@@ -431,7 +301,7 @@ def _refine(coarse: Sequence[Labels], boxes: Sequence[Block], tissue: Mask, fact
     """Coarse labels on the fine grid: each pixel of tissue takes the nearest one."""
     fine = np.zeros(tissue.shape, np.uint8)
     for labels, box in zip(coarse, boxes, strict=True):
-        fine[window_of(box)] = _enlarge(spread_labels(labels, labels > 0), box, factor)
+        fine[window_of(box)] = enlarge(spread_labels(labels, labels > 0), box, factor)
     fine[~tissue] = BACKGROUND
     return fine
 
@@ -451,22 +321,7 @@ def _draw(
         within = spread_labels(labels, epithelium)
         without = spread_labels(labels, ~epithelium & (labels > 0))
         fine[window] = np.where(
-            sharp[window], _enlarge(within, box, factor), _enlarge(without, box, factor)
+            sharp[window], enlarge(within, box, factor), enlarge(without, box, factor)
         )
     fine[~tissue] = BACKGROUND
     return fine
-
-
-def _coarsen(mask: Mask, factor: int) -> Mask:
-    """Coarse pixels at least half of which is True."""
-    height, width = (-(-n // factor) * factor for n in mask.shape)
-    whole = np.zeros((height, width), np.uint8)
-    whole[: mask.shape[0], : mask.shape[1]] = mask
-    whole *= 255
-    size = (width // factor, height // factor)
-    return np.asarray(cv2.resize(whole, size, interpolation=cv2.INTER_AREA) >= 127)
-
-
-def _enlarge(labels: Pixels, box: Block, factor: int) -> Pixels:
-    whole = labels.repeat(factor, axis=0).repeat(factor, axis=1)
-    return cast(Pixels, whole[: box.height, : box.width])

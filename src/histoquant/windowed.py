@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, TypeVar, cast
 
 import cv2
 import numpy as np
@@ -15,6 +15,7 @@ from histoquant.stains import RgbArray, StainModel, WhiteLevel, optical_density,
 from histoquant.white import white_field
 
 FloatArray = npt.NDArray[np.float32]
+Pixels = TypeVar("Pixels", bound=npt.NDArray[Any])
 Window = tuple[slice, slice]
 """Rows and columns of a picture; both ends are given and lie within it."""
 Mask = npt.NDArray[np.bool_]
@@ -174,3 +175,19 @@ def _disjoint(corners: list[_Corners]) -> list[_Corners]:
 
 def _overlap(a: _Corners, b: _Corners) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def coarsen(mask: Mask, factor: int) -> Mask:
+    """Coarse pixels at least half of which is True."""
+    height, width = (-(-n // factor) * factor for n in mask.shape)
+    whole = np.zeros((height, width), np.uint8)
+    whole[: mask.shape[0], : mask.shape[1]] = mask
+    whole *= 255
+    size = (width // factor, height // factor)
+    return np.asarray(cv2.resize(whole, size, interpolation=cv2.INTER_AREA) >= 127)
+
+
+def enlarge(labels: Pixels, box: Block, factor: int) -> Pixels:
+    """Coarse pixels of a box on the fine grid, `factor` x `factor` of each."""
+    whole = labels.repeat(factor, axis=0).repeat(factor, axis=1)
+    return cast(Pixels, whole[: box.height, : box.width])
