@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from histoquant.heaps import in_heaps, without_heaps
+from histoquant.heaps import in_heaps, without_nuclei
 
 RNG = np.random.default_rng
 KINDS = {  # area um2, eccentricity, light: mean and standard deviation
@@ -76,16 +76,16 @@ def test_nuclei_far_apart_are_no_heap():
 def test_only_the_heap_is_taken_out_of_the_picture():
     picture = np.full((60, 60), 0.5, np.float32)
     places_um = np.array([[41.0, 41.0], [41.0, 53.0], [81.0, 81.0]])
-    erased = without_heaps(picture, 2.0, places_um, np.array([True, False, False]), 0.1)
+    erased = without_nuclei(picture, 2.0, places_um, np.array([True, False, False]), 0.1, 10.0)
     assert erased[20, 20] == pytest.approx(0.1)
     assert erased[20, 26] == 0.5  # nearer to the next nucleus
     assert erased[40, 40] == 0.5
     assert (erased < 0.5).sum() * 4 < np.pi * 10.5**2  # not beyond 10 um
     assert picture.min() == 0.5
-    assert without_heaps(picture, 2.0, places_um, np.zeros(3, bool), 0.1) is picture
+    assert without_nuclei(picture, 2.0, places_um, np.zeros(3, bool), 0.1, 10.0) is picture
 
 
 def test_what_is_darker_than_between_nuclei_stays():
     picture = np.full((20, 20), 0.05, np.float32)
-    erased = without_heaps(picture, 2.0, np.array([[20.0, 20.0]]), np.array([True]), 0.1)
+    erased = without_nuclei(picture, 2.0, np.array([[20.0, 20.0]]), np.array([True]), 0.1, 10.0)
     np.testing.assert_array_equal(erased, picture)

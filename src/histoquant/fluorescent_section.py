@@ -28,13 +28,15 @@ from histoquant.fluorescence import (
     nuclear_picture,
     swapped,
 )
-from histoquant.heaps import in_heaps, without_heaps
+from histoquant.heaps import in_heaps, without_nuclei
 from histoquant.junction import trace_junction, with_own_junction
 from histoquant.line_threshold import line_noise
 from histoquant.nuclear_anatomy import crowded, dermal_ground, divide_by_nuclei
+from histoquant.nuclear_looks import dermal_by_looks
 from histoquant.planes import NUCLEAR_LEVEL
 from histoquant.settings import Settings
 from histoquant.slides import Slide
+from histoquant.tissue import distance_um, open_glass, pixels_of
 from histoquant.traces import Section
 
 Floats = npt.NDArray[np.float64]
@@ -45,6 +47,8 @@ _HARDLY = 1.5  # peaks of a line over what is beside it; a mere edge of tissue c
 _LEAST_NUCLEI = 30
 _LEAST_LIGHT = 0.3  # of the median nucleus, above what is between: less are bits of collagen
 _BLOCK_PX = 512  # few nuclei lie close: smaller blocks hold less that does not
+# What goes with a nucleus: in a heap all between them, else its own light and blur.
+_HEAPED_UM, _STRANGE_UM = 10.0, 7.0
 GREY = "grey levels"
 
 
@@ -75,17 +79,25 @@ def find_section(
 def _divide(
     slide: Slide, look: Look, model: FluorescenceModel, settings: Settings, workers: int
 ) -> Compartments:
-    """Compartments by nuclei that lie as close as in epithelium, but for heaps of lymphocytes."""
+    """Compartments by nuclei that lie as close as in epithelium, but for those of the dermis."""
     nuclear, tissue, mpp = nuclear_picture(slide, look, model, settings)
     around = crowded(nuclear, tissue, mpp)
     nuclei = _nuclei_in(around, mpp, slide, model, settings, workers)
     between = dermal_ground(nuclear, tissue, mpp)
     light = nuclei["hematoxylin_od_mean"] - between
     nuclei = nuclei[light >= _LEAST_LIGHT * light.median()]
-    heaped, places_um = in_heaps(nuclei), nuclei[["y_um", "x_um"]].to_numpy(np.float64)
-    nuclear = without_heaps(nuclear, mpp, places_um, heaped, between)
+    places_um = nuclei[["y_um", "x_um"]].to_numpy(np.float64)
+    heaped, strange = in_heaps(nuclei), np.zeros(len(nuclei), np.bool_)
+    rest = np.flatnonzero(~heaped)
+    at = pixels_of(places_um[rest], mpp, tissue.shape)
+    free_um = distance_um(open_glass(tissue, mpp), mpp)[at].astype(np.float64)
+    looks = nuclei.iloc[rest].assign(hematoxylin_od_mean=light.loc[nuclei.index].iloc[rest])
+    strange[rest] = dermal_by_looks(looks, free_um)
+    for gone, reach_um in ((heaped, _HEAPED_UM), (strange, _STRANGE_UM)):
+        nuclear = without_nuclei(nuclear, mpp, places_um, gone, between, reach_um)
+    kept = ~(heaped | strange)
     typical = float(nuclei["hematoxylin_od_mean"].median()) if len(nuclei) else NUCLEAR_LEVEL
-    own = places_um[~heaped], nuclei["area_um2"].to_numpy(np.float64)[~heaped]
+    own = places_um[kept], nuclei["area_um2"].to_numpy(np.float64)[kept]
     return divide_by_nuclei(nuclear, tissue, mpp, (between, typical), *own, settings.anatomy)
 
 
@@ -100,8 +112,7 @@ def _nuclei_in(
     """Nuclei with their centroid in a mask (h, w) at `mpp`."""
 
     def keep(places_um: Floats) -> npt.NDArray[np.bool_]:
-        inside = np.minimum((places_um / mpp).astype(np.int64), np.array(around.shape) - 1)
-        return np.asarray(around[tuple(inside.T)])
+        return np.asarray(around[pixels_of(places_um, mpp, around.shape)])
 
     at = max(settings.nuclei.mpp, slide.mpp)
     finding = settings.model_copy(update={"nuclei": settings.nuclei.model_copy(update={"mpp": at})})

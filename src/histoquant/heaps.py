@@ -15,7 +15,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from histoquant.tissue import FloatArray, distance_um
+from histoquant.tissue import FloatArray, distance_um, pixels_of
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -32,7 +32,6 @@ _NEIGHBOURS, _REACH_UM, _PULL = 8, 20.0, 0.7  # odds that a neighbour surely of 
 _ROUNDS, _STEP = 30, 0.5
 _LINK_UM = 18.0
 _LEAST_SUM, _LEAST_MEAN = 25.0, 0.8  # log odds of a group
-_OWN_UM = 10.0  # what a nucleus of a heap takes with it, at most
 
 
 def in_heaps(nuclei: pd.DataFrame) -> Mask:
@@ -64,28 +63,36 @@ def in_heaps(nuclei: pd.DataFrame) -> Mask:
     return heaped
 
 
-def without_heaps(
-    nuclear: FloatArray, mpp: float, places_um: Floats, heaped: Mask, between: float
+def without_nuclei(
+    nuclear: FloatArray,
+    mpp: float,
+    places_um: Floats,
+    gone: Mask,
+    between: float,
+    own_um: float,
 ) -> FloatArray:
-    """A picture of the nuclear stain without the nuclei of heaps.
+    """A picture of the nuclear stain without some of the nuclei.
 
     Parameters
     ----------
     nuclear
         float32 (h, w), at `mpp` um/px.
     places_um
-        Centroids (n, 2) of all nuclei (y, x), and which of them are in heaps, bool (n,).
+        Centroids (n, 2) of all nuclei (y, x).
+    gone
+        Which of them go, bool (n,).
     between
-        What the picture is between nuclei of dermis; the most that stays of a heap.
+        What the picture is between nuclei of dermis; the most that stays.
+    own_um
+        How far a nucleus reaches from its centroid, at most; not beyond what is nearer to another.
     """
-    if not heaped.any():
+    if not gone.any():
         return nuclear
     seeds = np.zeros(nuclear.shape, np.bool_)
-    inside = np.clip((places_um[heaped] / mpp).astype(np.int64), 0, np.array(nuclear.shape) - 1)
-    seeds[tuple(inside.T)] = True
-    around = np.argwhere(distance_um(seeds, mpp) <= _OWN_UM)
+    seeds[pixels_of(places_um[gone], mpp, nuclear.shape)] = True
+    around = np.argwhere(distance_um(seeds, mpp) <= own_um)
     _, nearest = cKDTree(places_um).query((around + 0.5) * mpp)
-    own = tuple(around[heaped[nearest]].T)
+    own = tuple(around[gone[nearest]].T)
     erased = nuclear.copy()
     erased[own] = np.minimum(erased[own], np.float32(between))
     return erased

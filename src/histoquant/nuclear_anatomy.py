@@ -22,7 +22,7 @@ from histoquant.layers import Labels
 from histoquant.pieces import touching
 from histoquant.planes import NUCLEAR_LEVEL
 from histoquant.settings import AnatomySettings
-from histoquant.tissue import closed, distance_um, drop_small, open_glass, opened
+from histoquant.tissue import closed, distance_um, drop_small, open_glass, opened, pixels_of
 from histoquant.viable import under_the_ball
 
 FloatArray = npt.NDArray[np.float32]
@@ -211,8 +211,7 @@ def _end_at_nuclei(
     zone = body & (distance_um(open_glass(tissue, mpp), mpp) < _SURFACE_UM)
     zone &= distance_um(labels == DERMIS, mpp) > _JUNCTION_UM
     centres = np.zeros(labels.shape, np.bool_)
-    inside = np.clip((places_um / mpp).astype(np.int64), 0, np.array(labels.shape) - 1)
-    centres[tuple(inside.T)] = True
+    centres[pixels_of(places_um, mpp, labels.shape)] = True
     epidermal = labels == EPIDERMIS
     least = _LEAST_PER_MM2 * np.count_nonzero(epidermal) * mpp**2 / 1e6
     if np.count_nonzero(centres & epidermal) < least:

@@ -116,6 +116,14 @@ def distance_um(mask: Mask, mpp: float) -> FloatArray:
     return cast(FloatArray, cv2.distanceTransform(inverse, cv2.DIST_L2, 5) * np.float32(mpp))
 
 
+def pixels_of(
+    places_um: npt.NDArray[np.float64], mpp: float, shape: tuple[int, ...]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Rows and columns of the pixels that places (n, 2), y and x in um, lie in or nearest to."""
+    rows, columns = np.clip((places_um / mpp).astype(np.int64), 0, np.array(shape) - 1).T
+    return rows, columns
+
+
 def from_nearest(values: Pixels, known: Mask) -> Pixels:
     """Every pixel of `values` (h, w) as the nearest one of `known`; as it is without any."""
     if known.all() or not known.any():
