@@ -17,9 +17,11 @@ from histoquant.epithelium import find_crowds, find_epithelium
 from histoquant.evidence import Coarse, Looks, average, ground_of, weigh
 from histoquant.layers import CROWDED, dense_keratin, name_layers
 from histoquant.nuclear_anatomy import (
+    Nuclei,
     _corners,
     _end_at_nuclei,
     _full_notches,
+    _rows,
     divide_by_nuclei,
 )
 from histoquant.quality import hide
@@ -127,10 +129,26 @@ def test_collagen_that_shines_as_much_as_dim_nuclei_is_dermis():
         cv2.circle(nuclear, (int(x), int(y)), 1, 0.7, cv2.FILLED)
     places_um, area_um2 = (np.array(places) + 0.5) * mpp, np.full(len(places), 30.0)
     settings = AnatomySettings()
-    found = divide_by_nuclei(nuclear, tissue, mpp, (0.2, 0.7), places_um, area_um2, settings)
+    nuclei = Nuclei(places_um, area_um2, np.zeros(len(places_um), bool))
+    found = divide_by_nuclei(nuclear, tissue, mpp, (0.2, 0.7), nuclei, settings)
     assert found.has_epidermis, found.reason
     assert (found.labels[90:175, 20:-20] == DERMIS).mean() > 0.98
     assert (found.labels[30:52, 20:-20] == EPIDERMIS).mean() > 0.98
+
+
+def test_basal_nuclei_that_lie_apart_are_epidermis_where_looks_are_sure():
+    labels = np.full((100, 100), DERMIS, np.uint8)
+    labels[:40] = EPIDERMIS
+    x_um = np.array([40.0, 60.0, 80.0, 140.0, 160.0])
+    y_um = np.array([86.0, 86.0, 86.0, 86.0, 120.0])
+    sure = np.array([True, True, True, False, True])
+    nuclei = Nuclei(np.stack([y_um, x_um], 1), np.full(5, 50.0), sure)
+    added = _rows(labels, nuclei, 2.0)
+    assert added[43, [20, 30, 40]].all()
+    assert not added[:, 60:].any()  # unsure, and too far below
+    assert not added[:40].any()
+    assert (added.any(axis=1).nonzero()[0] < 50).all()
+    assert not _rows(labels, nuclei.of(~sure), 2.0).any()
 
 
 def test_by_too_few_nuclei_the_end_of_epidermis_stays():

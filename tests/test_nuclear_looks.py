@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from histoquant.nuclear_looks import dermal_by_looks
+from histoquant.nuclear_looks import tell_by_looks
 
 GLASS_UM, JUNCTION_UM, WIDTH_UM = 20.0, 100.0, 600.0  # y of the surface, and of the junction
 
@@ -47,7 +47,7 @@ def told(*tables):
     """Share of each kind that is told to be of the dermis."""
     nuclei = pd.concat(tables, ignore_index=True)
     free_um = nuclei["y_um"].to_numpy() - GLASS_UM
-    found = dermal_by_looks(nuclei.drop(columns="kind"), free_um)
+    found, _ = tell_by_looks(nuclei.drop(columns="kind"), free_um)
     return pd.Series(found).groupby(nuclei["kind"]).mean()
 
 
@@ -56,6 +56,14 @@ def test_fibroblasts_against_the_junction_are_told_and_keratinocytes_are_not():
     share = told(epidermis(rng), dermis(rng))
     assert share["against"] > 0.6
     assert share["epidermal"] < 0.01
+
+
+def test_what_is_sure_is_epidermal():
+    rng = np.random.default_rng(0)
+    nuclei = pd.concat([epidermis(rng), dermis(rng)], ignore_index=True)
+    _, sure = tell_by_looks(nuclei, nuclei["y_um"].to_numpy() - GLASS_UM)
+    assert sure[(nuclei["kind"] == "epidermal").to_numpy()].mean() > 0.9
+    assert not sure[(nuclei["kind"] != "epidermal").to_numpy()].any()
 
 
 def test_the_flat_nuclei_of_the_upper_epidermis_are_none():
@@ -72,7 +80,7 @@ def test_a_bit_of_keratin_is_no_witness_of_dermis():
     nuclei = pd.concat([epidermis(rng, flat=2), dermis(rng), bit], ignore_index=True)
     free_um = nuclei["y_um"].to_numpy() - GLASS_UM + 25.0
     free_um[-1] = 45.0  # corneum is folded there
-    found = dermal_by_looks(nuclei.drop(columns="kind"), free_um)
+    found, _ = tell_by_looks(nuclei.drop(columns="kind"), free_um)
     assert not found[(nuclei["kind"] == "flat").to_numpy()].any()
 
 
@@ -102,8 +110,9 @@ def test_brightness_and_order_do_not_matter():
     rng = np.random.default_rng(5)
     nuclei = pd.concat([epidermis(rng), dermis(rng)], ignore_index=True)
     free_um = nuclei["y_um"].to_numpy() - GLASS_UM
-    found = dermal_by_looks(nuclei, free_um)
+    found, sure = tell_by_looks(nuclei, free_um)
     assert found.any()
     order = rng.permutation(len(nuclei))
     brighter = nuclei.assign(hematoxylin_od_mean=7 * nuclei["hematoxylin_od_mean"]).iloc[order]
-    np.testing.assert_array_equal(dermal_by_looks(brighter, free_um[order]), found[order])
+    for again, first in zip(tell_by_looks(brighter, free_um[order]), (found, sure), strict=True):
+        np.testing.assert_array_equal(again, first[order])

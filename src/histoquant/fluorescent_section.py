@@ -31,8 +31,8 @@ from histoquant.fluorescence import (
 from histoquant.heaps import in_heaps, without_nuclei
 from histoquant.junction import trace_junction, with_own_junction
 from histoquant.line_threshold import line_noise
-from histoquant.nuclear_anatomy import crowded, dermal_ground, divide_by_nuclei
-from histoquant.nuclear_looks import dermal_by_looks
+from histoquant.nuclear_anatomy import Nuclei, crowded, dermal_ground, divide_by_nuclei
+from histoquant.nuclear_looks import tell_by_looks
 from histoquant.planes import NUCLEAR_LEVEL
 from histoquant.settings import Settings
 from histoquant.slides import Slide
@@ -87,18 +87,19 @@ def _divide(
     light = nuclei["hematoxylin_od_mean"] - between
     nuclei = nuclei[light >= _LEAST_LIGHT * light.median()]
     places_um = nuclei[["y_um", "x_um"]].to_numpy(np.float64)
-    heaped, strange = in_heaps(nuclei), np.zeros(len(nuclei), np.bool_)
+    heaped = in_heaps(nuclei)
+    strange, sure = np.zeros_like(heaped), np.zeros_like(heaped)
     rest = np.flatnonzero(~heaped)
     at = pixels_of(places_um[rest], mpp, tissue.shape)
     free_um = distance_um(open_glass(tissue, mpp), mpp)[at].astype(np.float64)
     looks = nuclei.iloc[rest].assign(hematoxylin_od_mean=light.loc[nuclei.index].iloc[rest])
-    strange[rest] = dermal_by_looks(looks, free_um)
+    strange[rest], sure[rest] = tell_by_looks(looks, free_um)
     for gone, reach_um in ((heaped, _HEAPED_UM), (strange, _STRANGE_UM)):
         nuclear = without_nuclei(nuclear, mpp, places_um, gone, between, reach_um)
     kept = ~(heaped | strange)
     typical = float(nuclei["hematoxylin_od_mean"].median()) if len(nuclei) else NUCLEAR_LEVEL
-    own = places_um[kept], nuclei["area_um2"].to_numpy(np.float64)[kept]
-    return divide_by_nuclei(nuclear, tissue, mpp, (between, typical), *own, settings.anatomy)
+    found = Nuclei(places_um, nuclei["area_um2"].to_numpy(np.float64), sure).of(kept)
+    return divide_by_nuclei(nuclear, tissue, mpp, (between, typical), found, settings.anatomy)
 
 
 def _nuclei_in(

@@ -10,7 +10,7 @@ channel and has no nuclei: epidermis ends where its outermost nuclei do.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -36,6 +36,7 @@ _AROUND_UM = 24.0
 _VOIDS_UM = (6.0, 8.0, 10.0, 12.0, 14.0)  # radii of discs: some 8 fit into dermis, not epidermis
 _CROWD_UM, _CROWD_REACH_UM = 9.0, 60.0  # the thinnest crowd, half; what lies around it
 _VOID_UM = 8.0  # radius of a disc without nuclei that fits into dermis, not into epidermis
+_BESIDE_UM, _CYTOPLASM_UM = 9.0, 6.0  # from epidermis to the centre of a nucleus; around it
 _NOTCH_UM, _FULL_NOTCH = 20.0, 0.6  # half the width of the widest; least share without voids
 _SURFACE_UM = 60.0  # from glass inwards: where corneum may be
 _JUNCTION_UM = 12.0  # from dermis: stays as it was found
@@ -51,13 +52,33 @@ _SUBPIXELS = 1 << _SHIFT
 _MIN_EPIDERMIS_UM2 = 10_000.0
 
 
+@dataclass(frozen=True, eq=False)
+class Nuclei:
+    """Nuclei found one by one.
+
+    Attributes
+    ----------
+    places_um, area_um2
+        Centroids (n, 2), y and x, and areas (n,).
+    sure
+        Which of them surely are in epithelium, bool (n,).
+    """
+
+    places_um: Floats
+    area_um2: Floats
+    sure: Mask
+
+    def of(self, chosen: Mask) -> Nuclei:
+        """Some of them."""
+        return Nuclei(self.places_um[chosen], self.area_um2[chosen], self.sure[chosen])
+
+
 def divide_by_nuclei(
     nuclear: FloatArray,
     tissue: Mask,
     mpp: float,
     levels: tuple[float, float],
-    places_um: Floats,
-    area_um2: Floats,
+    found_nuclei: Nuclei,
     settings: AnatomySettings,
 ) -> Compartments:
     """Divide a section into epidermis, stratum corneum, dermis and adnexal epithelium.
@@ -73,8 +94,8 @@ def divide_by_nuclei(
         um/px, some 2.
     levels
         What the nuclear stain is between nuclei of dermis, and in a typical nucleus.
-    places_um, area_um2
-        Centroids (n, 2), y and x, and areas (n,) of nuclei in what is `crowded`, but for heaps.
+    found_nuclei
+        Those in what is `crowded`, but for nuclei of the dermis as far as they are told.
 
     Returns
     -------
@@ -85,7 +106,7 @@ def divide_by_nuclei(
     between, typical = levels
     scale = NUCLEAR_LEVEL / max(typical - between, _LEAST_CONTRAST)
     clumps = _nuclei((nuclear - np.float32(between)) * np.float32(scale), mpp, _BRIGHT)
-    nuclei = _discs(places_um, area_um2, nuclear.shape, mpp) | clumps
+    nuclei = _discs(found_nuclei, nuclear.shape, mpp) | clumps
     stains = np.zeros((*nuclear.shape, 3), np.float32)
     stains[..., 0] = closeness(nuclei, mpp)
     stains[..., 0] *= np.float32(NUCLEAR_LEVEL)
@@ -96,7 +117,7 @@ def divide_by_nuclei(
     if not found.has_epidermis:
         reason = found.reason.replace("denser in hematoxylin", "denser in nuclei")
         return replace(found, reason=reason.replace("deviations of hematoxylin", "deviations"))
-    return _amend(found, nuclear, nuclei, clumps, tissue, places_um)
+    return _amend(found, nuclear, nuclei, clumps, tissue, found_nuclei)
 
 
 def _nuclei(nuclear: FloatArray, mpp: float, least: tuple[float, float]) -> Mask:
@@ -106,11 +127,11 @@ def _nuclei(nuclear: FloatArray, mpp: float, least: tuple[float, float]) -> Mask
     return np.asarray((nuclear >= bright) & (nuclear - around >= over), np.bool_)
 
 
-def _discs(places_um: Floats, area_um2: Floats, shape: tuple[int, ...], mpp: float) -> Mask:
+def _discs(nuclei: Nuclei, shape: tuple[int, ...], mpp: float) -> Mask:
     """Discs as large as nuclei, bool (h, w)."""
     drawn = np.zeros(shape, np.uint8)
-    centres = np.rint((places_um[:, ::-1] / mpp - 0.5) * _SUBPIXELS).astype(np.int64)
-    radii = np.rint(np.sqrt(area_um2 / np.pi) / mpp * _SUBPIXELS).astype(np.int64)
+    centres = np.rint((nuclei.places_um[:, ::-1] / mpp - 0.5) * _SUBPIXELS).astype(np.int64)
+    radii = np.rint(np.sqrt(nuclei.area_um2 / np.pi) / mpp * _SUBPIXELS).astype(np.int64)
     for (x, y), radius in zip(centres.tolist(), radii.tolist(), strict=True):
         cv2.circle(drawn, (x, y), radius, 1, cv2.FILLED, shift=_SHIFT)
     return drawn > 0
@@ -144,20 +165,36 @@ def _amend(
     nuclei: Mask,
     clumps: Mask,
     tissue: Mask,
-    places_um: Floats,
+    found_nuclei: Nuclei,
 ) -> Compartments:
     """Add epithelium with sparse nuclei to the epidermis, and end it at its outermost nuclei."""
     labels = found.labels.copy()
+    labels[_rows(labels, found_nuclei, found.mpp)] = EPIDERMIS
     labels[_full_notches(labels, nuclei, found.mpp)] = EPIDERMIS
     labels[_notches(labels, found.mpp)] = EPIDERMIS
     labels[_corners(labels, found.mpp)] = STRATUM_CORNEUM
-    _end_at_nuclei(labels, nuclear, clumps, places_um, tissue, found.mpp)
+    _end_at_nuclei(labels, nuclear, clumps, found_nuclei.places_um, tissue, found.mpp)
     # Where the two disagree the score must follow the labels, or contours stray.
     least = np.int8(2)
     score = np.where(
         labels == EPIDERMIS, np.maximum(found.score, least), np.minimum(found.score, -least)
     )
     return replace(found, labels=labels, score=score)
+
+
+def _rows(labels: Labels, nuclei: Nuclei, mpp: float) -> Mask:
+    """Dermis around nuclei that surely are epidermal, and lie beside epidermis.
+
+    Where basal nuclei lie apart the fine scale may cut off a few of them.
+    """
+    at = pixels_of(nuclei.places_um, mpp, labels.shape)
+    beside = distance_um(labels == EPIDERMIS, mpp)[at] <= _BESIDE_UM
+    cut_off = _discs(nuclei.of(nuclei.sure & beside & (labels[at] == DERMIS)), labels.shape, mpp)
+    if not cut_off.any():
+        return cut_off
+    joined = closed((labels == EPIDERMIS) | cut_off, _VOID_UM, mpp)
+    near = distance_um(cut_off, mpp) <= _CYTOPLASM_UM
+    return np.asarray(joined & near & (labels == DERMIS))
 
 
 def _full_notches(labels: Labels, nuclei: Mask, mpp: float) -> Mask:

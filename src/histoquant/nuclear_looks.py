@@ -31,12 +31,11 @@ _PRIOR, _PER_USUAL = 3.5, -4.0  # log odds of a lone nucleus; less among as many
 _NEIGHBOURS, _REACH_UM, _PULL = 8, 18.0, 0.8  # odds that a neighbour surely of one kind adds
 _WITNESSES = 2  # nuclei of the dermis that must lie nearer than glass; one may be a bit of keratin
 _ROUNDS, _STEP = 30, 0.5
+_SURE = 0.97  # of 1: the belief that is beyond doubt
 
 
-def dermal_by_looks(nuclei: pd.DataFrame, free_um: Floats) -> Mask:
-    """Which nuclei beside epithelium are those of the dermis, bool (n,), as far as looks tell.
-
-    Those that lie alone are not among them: a dermis that is empty would teach what it is not.
+def tell_by_looks(nuclei: pd.DataFrame, free_um: Floats) -> tuple[Mask, Mask]:
+    """Which nuclei beside epithelium are those of the dermis, and which surely are not.
 
     Parameters
     ----------
@@ -47,8 +46,16 @@ def dermal_by_looks(nuclei: pd.DataFrame, free_um: Floats) -> Mask:
     free_um
         (n,): how far each lies from glass. The flat nuclei of the upper epidermis look as
         fibroblasts do; what is nearer to glass than to dermis is none.
+
+    Returns
+    -------
+    dermal
+        bool (n,). Those that lie alone are not among them: a dermis that is empty would teach what
+        it is not.
+    epithelial
+        bool (n,): surely so by their looks, their neighbours and how many there are.
     """
-    nobody = np.zeros(len(nuclei), np.bool_)
+    nobody = np.zeros(len(nuclei), np.bool_), np.zeros(len(nuclei), np.bool_)
     if len(nuclei) <= _NEIGHBOURS:
         return nobody
     places_um = nuclei[["y_um", "x_um"]].to_numpy(np.float64)
@@ -63,9 +70,10 @@ def dermal_by_looks(nuclei: pd.DataFrame, free_um: Floats) -> Mask:
     told = np.mean(odds[epithelial] < 0) + np.mean(odds[dermal] > 0)
     if told < 2 * _LEAST_TOLD:
         return nobody
-    likely = _likely(odds + _PRIOR + _PER_USUAL * around, tree, dermal)
+    belief = _belief(odds + _PRIOR + _PER_USUAL * around, tree, dermal)
     to_dermis_um = np.asarray(cKDTree(places_um[dermal]).query(places_um, k=_WITNESSES)[0])[:, -1]
-    return np.asarray(likely & ~dermal & (to_dermis_um <= free_um))
+    strange = (belief > 0) & ~dermal & (to_dermis_um <= free_um)
+    return np.asarray(strange), np.asarray(belief < -_SURE)
 
 
 def _looks(nuclei: pd.DataFrame, epithelial: Mask) -> Floats:
@@ -94,8 +102,8 @@ def _log_odds(looks: Floats, epithelial: Mask, dermal: Mask) -> Floats:
     return np.asarray(np.clip(odds, -_MOST_ODDS, _MOST_ODDS))
 
 
-def _likely(odds: Floats, tree: cKDTree, dermal: Mask) -> Mask:
-    """By its own odds and its neighbours; some surely are of the dermis."""
+def _belief(odds: Floats, tree: cKDTree, dermal: Mask) -> Floats:
+    """From -1, epithelial, to 1: by its own odds and its neighbours, of which some are known."""
     away, others = map(
         np.asarray,
         tree.query(tree.data, k=_NEIGHBOURS + 1, distance_upper_bound=_REACH_UM),
@@ -107,4 +115,4 @@ def _likely(odds: Floats, tree: cKDTree, dermal: Mask) -> Mask:
         belief[dermal] = 1
         pull = _PULL * (belief[beside] * there).sum(axis=1)
         belief += _STEP * (np.tanh((odds + pull) / 2) - belief)
-    return np.asarray(belief > 0)
+    return np.asarray(belief)

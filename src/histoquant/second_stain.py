@@ -37,7 +37,7 @@ _MIN_WITH_NUCLEI = 2.5  # where nuclei say that it is epithelium
 # bundles of collagen 0.8 to 2.4 times.
 _SURE_RATIO, _SURE_NUCLEI_PER_MM2 = 4.0, 2000.0  # epithelium that the stain does not keep apart
 # Of epidermis over haze that passed for it: nuclei per mm2, and what lies within so far of glass.
-_MORE_THAN_HAZE, _OF_SURFACE, _SURFACE_UM = 2.0, 0.3, 30.0
+_MORE_THAN_HAZE, _OF_SURFACE, _SURFACE_UM = 2.0, 0.15, 30.0
 _BARE_RATIO, _FEW_NUCLEI_PER_MM2 = 1.3, 300.0  # none, unless too few are found to say
 _NO_DOUBT = 7.5  # standard deviations from which on nuclei cannot speak against it
 _BARE_SHARE = 0.3  # of the fullest piece; epidermis beside a heap of lymphocytes comes to 0.5
