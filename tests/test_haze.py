@@ -123,21 +123,33 @@ def test_blotches_of_haze_are_no_epidermis(share):
     assert (found & ~epidermis).sum() < 0.05 * epidermis.sum()
 
 
-@pytest.mark.parametrize("heap", [False, True])
+INFILTRATE = (slice(150, 220), slice(200, 400))
+
+
+def infiltrate(picture, places_um, where):
+    """Cells that crowd in the dermis, and their places with the others."""
+    rows, columns = (a.ravel() for a in np.mgrid[where][:, ::7, ::7])
+    picture[..., 0][where] = np.maximum(picture[..., 0][where], 0.3)
+    for row, column in zip(rows, columns, strict=True):
+        picture[row - 2 : row + 2, column - 2 : column + 2, 0] = 0.6
+    return np.concatenate([places_um, 2.0 * np.stack([rows, columns], axis=1)])
+
+
+@pytest.mark.parametrize("heap", ["none", "in the dermis", "about vessels", "at a cut edge"])
 def test_brown_that_hides_nuclei_is_the_epidermis(heap):
     """As a strong keratin stain does. Cells that crowd in the dermis are the only ones seen."""
     picture, tissue, epidermis, places_um = section(
         1, lambda epidermis, _: np.where(epidermis, 1.2, 0.05)
     )
-    seen = ~epidermis[tuple(places_um.astype(int).T // 2)]
-    places_um = places_um[seen]
+    places_um = places_um[~epidermis[tuple(places_um.astype(int).T // 2)]]
     picture[..., 0][epidermis] = 0.12
-    if heap:
-        rows, columns = (a.ravel() for a in np.mgrid[150:220:7, 200:400:7])
-        places_um = np.concatenate([places_um, 2.0 * np.stack([rows, columns], axis=1)])
-        picture[150:220, 200:400, 0] = np.maximum(picture[150:220, 200:400, 0], 0.3)
-        for row, column in zip(rows, columns, strict=True):
-            picture[row - 2 : row + 2, column - 2 : column + 2, 0] = 0.6
+    if heap != "none":
+        where = (slice(120, 240), slice(32, 110)) if heap == "at a cut edge" else INFILTRATE
+        places_um = infiltrate(picture, places_um, where)
+    if heap == "about vessels":
+        for column in (230, 270, 310, 350):
+            tissue[170:200, column : column + 8] = False
+        picture[~tissue] = 0
     found = epidermis_found(picture, tissue, places_um)
     assert (found & epidermis).sum() > 0.9 * epidermis.sum()
     assert (found & ~epidermis).sum() < 0.1 * epidermis.sum()

@@ -73,6 +73,23 @@ def test_the_flat_nuclei_of_the_upper_epidermis_are_none():
     assert share["flat"] == 0
 
 
+def test_the_flat_nuclei_below_a_thick_corneum_are_none():
+    """Bits of keratin in it lie alone, far from glass."""
+    rng = np.random.default_rng(7)
+    corneum_um = 100.0
+    places_um = np.stack(
+        [rng.uniform(GLASS_UM - 60, GLASS_UM - 10, 30), rng.uniform(0, WIDTH_UM, 30)], 1
+    )
+    bits = kind(rng, places_um, 0.95).assign(kind="keratin")
+    nuclei = pd.concat([epidermis(rng, flat=2), dermis(rng), bits], ignore_index=True)
+    found, _ = tell_by_looks(
+        nuclei.drop(columns="kind"), nuclei["y_um"].to_numpy() - GLASS_UM + corneum_um
+    )
+    share = pd.Series(found).groupby(nuclei["kind"]).mean()
+    assert share["flat"] == 0
+    assert share["against"] > 0.5
+
+
 def test_a_bit_of_keratin_is_no_witness_of_dermis():
     """It lies alone, far enough from glass, with flat nuclei nearer to it than to the dermis."""
     rng = np.random.default_rng(2)

@@ -177,7 +177,8 @@ def find_compartments(
     nuclei
         Finds nuclei one by one. Beside a marker pieces that hold no more of them than what is
         around are no epithelium, and such as hold far more are, however little their stain keeps
-        apart. Without it the stain alone decides.
+        apart; and they tell a marker of the whole epidermis from haze. Without it the stain alone
+        decides.
     workers
         Threads. The answer does not depend on it.
 

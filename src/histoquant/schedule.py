@@ -246,7 +246,7 @@ def _outcome(future: Any, attempt: _Attempt[Task]) -> tuple[Done[Task, Any], int
     from distributed.scheduler import KilledWorker
 
     deaths, task = 0, attempt.task
-    try:  # a value may be lost even now: it is computed again then, or the last worker dies of it
+    try:  # a value may be lost even now: then this waits until it is computed again
         return Done(task, future.result()), deaths
     except CancelledError:
         lost = "the scheduler was lost"

@@ -20,7 +20,7 @@ from histoquant.cellularity import Cellularity, FindNuclei, count_nuclei
 from histoquant.epithelium import Told, find_epithelium
 from histoquant.evidence import Coarse, Evidence, SecondStain
 from histoquant.settings import AnatomySettings
-from histoquant.tissue import distance_um
+from histoquant.tissue import distance_um, open_glass
 from histoquant.windowed import coarsen, enlarge, window_of
 
 Mask = npt.NDArray[np.bool_]
@@ -36,8 +36,11 @@ _MIN_WITH_NUCLEI = 2.5  # where nuclei say that it is epithelium
 # Epithelium holds 3.6 to 9 times as many nuclei as what is around it, 2.5 times in one real slide;
 # bundles of collagen 0.8 to 2.4 times.
 _SURE_RATIO, _SURE_NUCLEI_PER_MM2 = 4.0, 2000.0  # epithelium that the stain does not keep apart
-# Of epidermis over haze that passed for it: nuclei per mm2, and what lies within so far of glass.
-_MORE_THAN_HAZE, _OF_SURFACE, _SURFACE_UM = 2.0, 0.15, 30.0
+# Epidermis holds 3.5 to 8.5 times as many nuclei as haze on drawn slides, and a quarter or more of
+# what haze has within so far of glass. Haze holds 0.9 to 2 times as many as what is around; what
+# hides its nuclei hardly any.
+_MORE_THAN_HAZE, _HIDDEN_RATIO = 2.0, 0.5
+_OF_SURFACE, _SURFACE_UM = 0.15, 30.0
 _BARE_RATIO, _FEW_NUCLEI_PER_MM2 = 1.3, 300.0  # none, unless too few are found to say
 _NO_DOUBT = 7.5  # standard deviations from which on nuclei cannot speak against it
 _BARE_SHARE = 0.3  # of the fullest piece; epidermis beside a heap of lymphocytes comes to 0.5
@@ -77,6 +80,8 @@ class Search:
         The fields of evidence.
     tissue, mpp
         bool (h, w), fine, and its pixel size in um.
+    settings
+        Of the anatomy.
     nuclei
         Finds nuclei one by one; None where the stain alone is to decide.
     workers
@@ -134,7 +139,7 @@ def find_by_stains(search: Search, second: SecondStain) -> Found:
     if not stained.why and search.nuclei is None:
         return stained
     found, cells = _beside_marker(search, second, plain)
-    if not stained.why and not _is_haze(stained, search.count(stained), found, cells):
+    if not stained.why and not _is_haze(search, stained, found, cells):
         return stained
     return _decided(found, cells)
 
@@ -184,23 +189,27 @@ def _none(fields: Sequence[Coarse]) -> list[Mask]:
     return [np.zeros_like(field.tissue) for field in fields]
 
 
-def _is_haze(
-    stained: Found, brown_cells: Cellularity | None, found: Found, cells: Cellularity | None
-) -> bool:
+def _is_haze(search: Search, stained: Found, found: Found, cells: Cellularity | None) -> bool:
     """Whether what is `stained` is haze, and epidermis what was `found` beside it.
 
-    Of many blotches of haze some lie on the epidermis, and share its nuclei. A marker that is in
-    the epidermis may hide its nuclei: what holds more of them then lies in the dermis.
+    Haze has the nuclei of what it lies on, mostly dermis. A marker that is in the epidermis may
+    hide its nuclei: then what holds more of them is an infiltrate, and lies in the dermis.
     """
-    if cells is None or brown_cells is None or not _is_full(cells):
+    if cells is None or not _is_full(cells):
         return False
     full = [
         mask & (cells.pieces >= _sure_per_mm2(cells))[numbers]
         for mask, numbers in zip(found.told.epithelium, cells.numbers, strict=True)
     ]
-    free, brown_free = _rim_px(full, found), _rim_px(stained.told.epithelium, stained)
-    more = _mean_per_mm2(cells) >= _MORE_THAN_HAZE * _mean_per_mm2(brown_cells)
-    return more and free >= _OF_SURFACE * brown_free
+    free = _rim_px(full, found)
+    if not free or free < _OF_SURFACE * _rim_px(stained.told.epithelium, stained):
+        return False
+    brown_cells = search.count(stained)
+    if brown_cells is None:
+        return False
+    brown = _mean_per_mm2(brown_cells)  # of nothing that can be read NaN, which is no haze
+    hidden = _HIDDEN_RATIO * cells.around
+    return hidden <= brown <= _mean_per_mm2(cells) / _MORE_THAN_HAZE
 
 
 def _sure_per_mm2(cells: Cellularity) -> float:
@@ -215,21 +224,25 @@ def _is_full(cells: Cellularity) -> bool:
 
 
 def _mean_per_mm2(cells: Cellularity) -> float:
-    """Nuclei in all pieces together; 0 where nothing can be read."""
+    """Nuclei in all pieces together; NaN where nothing can be read."""
     numbers = np.concatenate([n.ravel() for n in cells.numbers])
     area = np.bincount(numbers, minlength=len(cells.pieces))
     known = np.isfinite(cells.pieces)
     if not known.any():
-        return 0.0
+        return float("nan")
     return float(np.average(cells.pieces[known], weights=area[known]))
 
 
 def _rim_px(masks: Sequence[Mask], found: Found) -> int:
-    """Pixels of tissue near glass."""
+    """Pixels near glass; clefts and lumina are none."""
     return sum(
-        int(np.count_nonzero(mask & (distance_um(~field.tissue, field.mpp) <= _SURFACE_UM)))
+        int(np.count_nonzero(mask & (_from_glass_um(field) <= _SURFACE_UM)))
         for mask, field in zip(masks, found.fields, strict=True)
     )
+
+
+def _from_glass_um(field: Coarse) -> npt.NDArray[np.float32]:
+    return distance_um(open_glass(field.tissue, field.mpp), field.mpp)
 
 
 def _decided(found: Found, cells: Cellularity | None) -> Found:
