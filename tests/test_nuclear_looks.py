@@ -114,6 +114,14 @@ def test_too_few_do_not_teach():
     assert not told(epidermis(rng).iloc[:5]).any()
 
 
+def test_without_glass_nobody_is_told():
+    rng = np.random.default_rng(8)
+    nuclei = pd.concat([epidermis(rng, flat=2), dermis(rng)], ignore_index=True)
+    strange, sure = tell_by_looks(nuclei, np.full(len(nuclei), np.inf))
+    assert not strange.any()
+    assert not sure.any()
+
+
 def test_bits_of_keratin_do_not_teach():
     """They lie alone and are long, but at the surface."""
     rng = np.random.default_rng(6)

@@ -29,8 +29,10 @@ _MOST_ODDS = 4.0  # that the looks of one nucleus add
 _LEAST_TOLD = 0.78
 _PRIOR, _PER_USUAL = 3.5, -4.0  # log odds of a lone nucleus; less among as many as is usual
 _NEIGHBOURS, _REACH_UM, _PULL = 8, 18.0, 0.8  # odds that a neighbour surely of one kind adds
-# Nuclei of epithelium next to one of the dermis, which lies deeper than they do, in the median.
-_BESIDE, _DEEPER_UM = 5, 5.0
+_WITNESSES = 2  # nuclei of the dermis that must lie nearer than the surface; one may be keratin
+# Share of epithelium that is uppermost, and how far from glass it lies below a thin corneum. What
+# lies above it beyond that is thick corneum.
+_UPPERMOST, _THIN_UM = 0.1, 45.0
 _ROUNDS, _STEP = 30, 0.5
 _SURE = 0.97  # of 1: the belief that is beyond doubt
 
@@ -46,7 +48,7 @@ def tell_by_looks(nuclei: pd.DataFrame, free_um: Floats) -> tuple[Mask, Mask]:
         heaps of lymphocytes.
     free_um
         (n,): how far each lies from glass. The flat nuclei of the upper epidermis look as
-        fibroblasts do; what lies no deeper than the epithelium next to it is none.
+        fibroblasts do; what is nearer to the surface than to dermis is none.
 
     Returns
     -------
@@ -64,12 +66,11 @@ def tell_by_looks(nuclei: pd.DataFrame, free_um: Floats) -> tuple[Mask, Mask]:
     near = np.asarray(tree.query_ball_point(places_um, _AROUND_UM, return_length=True), np.float64)
     around = (near - 1) / max(float(np.quantile(near - 1, _USUAL)), 1.0)
     epithelial = np.asarray(around >= _CROWDED)
-    if np.count_nonzero(epithelial) < _LEAST_TAUGHT:
-        return nobody
-    _, beside = cKDTree(places_um[epithelial]).query(places_um, k=_BESIDE)
-    deep_um = np.median(free_um[epithelial][beside], axis=1)
-    below = np.asarray(free_um > deep_um + _DEEPER_UM)
-    dermal = np.asarray((around <= _ALONE) & (free_um > _FREE_UM) & below)
+    if np.count_nonzero(epithelial) < _LEAST_TAUGHT or not np.isfinite(free_um).all():
+        return nobody  # without any glass nothing tells which side is up
+    above_um = float(np.quantile(free_um[epithelial], _UPPERMOST)) - _THIN_UM
+    depth_um = free_um - max(above_um, 0.0)
+    dermal = np.asarray((around <= _ALONE) & (depth_um > _FREE_UM))
     if np.count_nonzero(dermal) < _LEAST_TAUGHT:
         return nobody
     odds = _log_odds(_looks(nuclei, epithelial), epithelial, dermal)
@@ -77,7 +78,9 @@ def tell_by_looks(nuclei: pd.DataFrame, free_um: Floats) -> tuple[Mask, Mask]:
     if told < 2 * _LEAST_TOLD:
         return nobody
     belief = _belief(odds + _PRIOR + _PER_USUAL * around, tree, dermal)
-    return np.asarray((belief > 0) & ~dermal & below), np.asarray(belief < -_SURE)
+    to_dermis_um = np.asarray(cKDTree(places_um[dermal]).query(places_um, k=_WITNESSES)[0])[:, -1]
+    strange = (belief > 0) & ~dermal & (to_dermis_um <= depth_um)
+    return np.asarray(strange), np.asarray(belief < -_SURE)
 
 
 def _looks(nuclei: pd.DataFrame, epithelial: Mask) -> Floats:
