@@ -138,6 +138,31 @@ def measured_against(drawn: Any, path: Path, marker: str, across: str) -> dict[s
     return got | nuclei_away_from_drawn(result, drawn)
 
 
+def measure_drawn(
+    cases: dict[str, DrawnCase],
+    folder: Path,
+    draw: Callable[..., Any],
+    write: Callable[[Path, Any], None],
+    across: str,
+) -> dict[str, dict[str, Any]]:
+    """Draw, measure and compare all cases of one generator, two at a time."""
+    jobs = [(case, folder, draw, write, across) for case in cases.values()]
+    return dict(zip(cases, on_two_cores(_measure_case, jobs), strict=True))
+
+
+def _measure_case(
+    case: DrawnCase,
+    folder: Path,
+    draw: Callable[..., Any],
+    write: Callable[[Path, Any], None],
+    across: str,
+) -> dict[str, Any]:
+    drawn = draw(case.preset, case.marker, case.seed)
+    path = folder / f"{case.preset}_{case.marker}_{case.seed}.ome.tif"
+    write(path, drawn)
+    return measured_against(drawn, path, case.marker, across)
+
+
 def assert_as_drawn(got: dict[str, Any], most: dict[str, float]) -> None:
     """Fail unless the junction was found, and each figure is as drawn but for its `most`.
 

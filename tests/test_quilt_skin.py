@@ -2,7 +2,7 @@
 
 import pytest
 
-from helpers import DrawnCase, assert_as_drawn, measured_against, on_two_cores
+from helpers import DrawnCase, assert_as_drawn, measure_drawn
 from quilt import draw, write
 
 CASES = {
@@ -20,19 +20,9 @@ MOST = {
 }  # fmt: skip
 
 
-def measure(case, folder):
-    """Draw one, measure it, and compare."""
-    drawn = draw(case.preset, case.marker, case.seed)
-    path = folder / f"{case.preset}_{case.marker}_{case.seed}.ome.tif"
-    write(path, drawn)
-    return measured_against(drawn, path, case.marker, "od_um")
-
-
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("quilt")
-    jobs = [(case, folder) for case in CASES.values()]
-    return dict(zip(CASES, on_two_cores(measure, jobs), strict=True))
+    return measure_drawn(CASES, tmp_path_factory.mktemp("quilt"), draw, write, "od_um")
 
 
 @pytest.mark.parametrize("name", CASES)
